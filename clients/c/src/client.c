@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client.h"
+
+#include <grpc/grpc_security.h>
+#include <grpc/support/alloc.h>
+#include <string.h>
+
+#include "call.h"
+#include "fault.h"
+#include "service_config.h"
+
+enum { MESSAGE_BYTES_MAX = 8 * 1024 * 1024, RECONNECT_FIRST_MS = 100, RECONNECT_LAST_MS = 3000 };
+
+#ifdef __SANITIZE_THREAD__
+/* The library between is not instrumented: tell the sanitizer that a completion follows its start. */
+extern void __tsan_acquire(void *address);
+extern void __tsan_release(void *address);
+#define HAND_OVER(tag) __tsan_release(tag)
+#define TAKE_OVER(tag) __tsan_acquire(tag)
+#else
+#define HAND_OVER(tag) ((void)(tag))
+#define TAKE_OVER(tag) ((void)(tag))
+#endif
+
+static void *poll_queue(void *data) {
+  grpc_completion_queue *queue = data;
+  for (;;) {
+    grpc_event event = grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    if (event.type == GRPC_QUEUE_SHUTDOWN)
+      return NULL;
+    TAKE_OVER(event.tag);
+    struct operation *operation = event.tag;
+    operation->completed(operation, event.success != 0);
+  }
+}
+
+static grpc_arg integer_argument(const char *key, int value) {
+  return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
+}
+
+static grpc_channel *open_channel(const char *address) {
+  grpc_arg list[] = {
+      integer_argument(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MESSAGE_BYTES_MAX),
+      integer_argument(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_FIRST_MS),
+      integer_argument(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, RECONNECT_FIRST_MS),
+      integer_argument(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_LAST_MS),
+      /* Each client has a connection of its own, as its owner expects. */
+      integer_argument(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
+      {.type = GRPC_ARG_STRING, .key = (char *)GRPC_ARG_SERVICE_CONFIG, .value.string = (char *)service_config},
+      {.type = GRPC_ARG_STRING,
+       .key = (char *)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
+       .value.string = (char *)"millrace-c/" MILLRACE_VERSION},
+  };
+  grpc_channel_args arguments = {.num_args = G_N_ELEMENTS(list), .args = list};
+  grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+  grpc_channel *channel = grpc_channel_create(address, credentials, &arguments);
+  grpc_channel_credentials_release(credentials);
+  return channel;
+}
+
+static const char *first_set(const char *a, const char *b, const char *c) {
+  return a && *a ? a : b && *b ? b : c;
+}
+
+static bool address_is_plausible(const char *address) {
+  if (g_str_has_prefix(address, "unix:"))
+    return address[strlen("unix:")] != '\0';
+  const char *colon = strrchr(address, ':');
+  guint64 port = 0;
+  return colon && colon > address && g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, &port, NULL);
+}
+
+enum millrace_code millrace_client_new(const struct millrace_client_options *options, struct millrace_client **out_client,
+                                       struct millrace_error *error) {
+  static const struct millrace_client_options none;
+  if (!options)
+    options = &none;
+  const char *address = first_set(options->address, g_getenv("MILLRACE_ADDRESS"), "127.0.0.1:7070");
+  const char *token = first_set(options->token, g_getenv("MILLRACE_TOKEN"), NULL);
+  if (!address_is_plausible(address))
+    return fault_set(error, MILLRACE_INVALID_ARGUMENT, "address",
+                     "'%s' is not an address: host:port or unix:/path (MILLRACE_ADDRESS)", address);
+  if (token && !grpc_header_nonbin_value_is_legal(grpc_slice_from_static_string(token)))
+    return fault_set(error, MILLRACE_INVALID_ARGUMENT, "token",
+                     "the token (MILLRACE_TOKEN) has characters that no header can carry");
+  grpc_init();
+  struct millrace_client *client = g_new0(struct millrace_client, 1);
+  client->address = g_strdup(address);
+  client->has_token = token != NULL;
+  g_autofree char *authorization = g_strconcat("Bearer ", token ? token : "", NULL);
+  client->authorization = grpc_slice_from_copied_string(authorization);
+  client->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : 30000;
+  pthread_mutex_init(&client->lock, NULL);
+  pthread_cond_init(&client->idle, NULL);
+  g_queue_init(&client->live);
+  client->channel = open_channel(address);
+  client->queue = grpc_completion_queue_create_for_next(NULL);
+  if (pthread_create(&client->poller, NULL, poll_queue, client->queue))
+    g_error("no thread left for a client");
+  *out_client = client;
+  return MILLRACE_OK;
+}
+
+void millrace_client_free(struct millrace_client *client) {
+  if (!client)
+    return;
+  pthread_mutex_lock(&client->lock);
+  client->closing = true;
+  for (GList *link = client->live.head; link; link = link->next)
+    grpc_call_cancel(((struct live_call *)link->data)->call, NULL);
+  while (!g_queue_is_empty(&client->live))
+    pthread_cond_wait(&client->idle, &client->lock);
+  pthread_mutex_unlock(&client->lock);
+  grpc_completion_queue_shutdown(client->queue);
+  pthread_join(client->poller, NULL);
+  grpc_completion_queue_destroy(client->queue);
+  grpc_channel_destroy(client->channel);
+  pthread_mutex_destroy(&client->lock);
+  pthread_cond_destroy(&client->idle);
+  g_free(client->address);
+  grpc_slice_unref(client->authorization);
+  g_free(client);
+  grpc_shutdown_blocking();
+}
+
+const char *millrace_client_address(const struct millrace_client *client) {
+  return client->address;
+}
+
+char *client_dialled_host(const struct millrace_client *client) {
+  if (g_str_has_prefix(client->address, "unix:") || g_str_has_prefix(client->address, "localhost:"))
+    return g_strdup("127.0.0.1");
+  return g_strndup(client->address, (gsize)(strrchr(client->address, ':') - client->address));
+}
+
+void client_begin(struct millrace_client *client, const char *path, int64_t timeout_ms, struct live_call *out_live) {
+  gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_REALTIME);
+  if (timeout_ms >= 0)
+    deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
+  out_live->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue,
+                                            grpc_slice_from_static_string(path), NULL, deadline, NULL);
+  out_live->link = (GList){.data = out_live};
+  pthread_mutex_lock(&client->lock);
+  g_queue_push_tail_link(&client->live, &out_live->link);
+  if (client->closing)
+    grpc_call_cancel(out_live->call, NULL);
+  pthread_mutex_unlock(&client->lock);
+}
+
+void client_end(struct millrace_client *client, struct live_call *live) {
+  /* First out of the list, so that millrace_client_free does not cancel a call that is being given up. */
+  pthread_mutex_lock(&client->lock);
+  g_queue_unlink(&client->live, &live->link);
+  if (client->closing && g_queue_is_empty(&client->live))
+    pthread_cond_broadcast(&client->idle);
+  pthread_mutex_unlock(&client->lock);
+  grpc_call_unref(live->call);
+}
+
+void client_start(const struct live_call *live, const grpc_op *ops, size_t count, struct operation *operation) {
+  HAND_OVER(operation);
+  grpc_call_error problem = grpc_call_start_batch(live->call, ops, count, operation, NULL);
+  g_assert(problem == GRPC_CALL_OK);
+}
+
+size_t client_metadata(const struct millrace_client *client, grpc_metadata *out_entry) {
+  if (!client->has_token)
+    return 0;
+  *out_entry = (grpc_metadata){.key = grpc_slice_from_static_string("authorization"), .value = client->authorization};
+  return 1;
+}

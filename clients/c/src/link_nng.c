@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <glib.h>
+#include <nng/nng.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/protocol/pipeline0/push.h>
+
+#include "fault.h"
+#include "link.h"
+
+/* nng would dial again by itself; the session decides that. */
+enum { NO_REDIAL_MS = 24 * 3600 * 1000, FRAGMENT_BYTES_MAX = 1024 * 1024 };
+
+struct nng_link {
+  struct link base;
+  struct link_events events;
+  nng_socket jobs;
+  nng_socket reports;
+  nng_aio *receiving;
+  nng_aio *sending;
+};
+
+static void pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *data) {
+  struct nng_link *self = data;
+  (void)pipe;
+  (void)event;
+  self->events.broken(self->events.context);
+}
+
+static void received(void *data) {
+  struct nng_link *self = data;
+  if (nng_aio_result(self->receiving) != 0) {
+    self->events.broken(self->events.context);
+    return;
+  }
+  nng_msg *message = nng_aio_get_msg(self->receiving);
+  struct box *box = box_new();
+  Millrace__V1__Deliveries *deliveries =
+      box_unpack(box, &millrace__v1__deliveries__descriptor, nng_msg_body(message), nng_msg_len(message));
+  nng_msg_free(message);
+  if (!deliveries) {
+    box_unref(box);
+    self->events.broken(self->events.context);
+    return;
+  }
+  self->events.received(self->events.context, box, deliveries);
+  nng_recv_aio(self->jobs, self->receiving);
+}
+
+static void sent(void *data) {
+  struct nng_link *self = data;
+  if (nng_aio_result(self->sending) != 0) {
+    nng_msg_free(nng_aio_get_msg(self->sending));
+    self->events.broken(self->events.context);
+    return;
+  }
+  self->events.sent(self->events.context);
+}
+
+static void nng_link_send(struct link *link, const uint8_t *bytes, size_t length) {
+  struct nng_link *self = (struct nng_link *)link;
+  nng_msg *message;
+  if (nng_msg_alloc(&message, 0) != 0 || nng_msg_append(message, bytes, length) != 0)
+    g_error("out of memory");
+  nng_aio_set_msg(self->sending, message);
+  nng_send_aio(self->reports, self->sending);
+}
+
+static void nng_link_close(struct link *link) {
+  struct nng_link *self = (struct nng_link *)link;
+  if (self->jobs.id)
+    nng_close(self->jobs);
+  if (self->reports.id)
+    nng_close(self->reports);
+  nng_aio_stop(self->receiving);
+  nng_aio_stop(self->sending);
+  nng_aio_free(self->receiving);
+  nng_aio_free(self->sending);
+  g_free(self);
+}
+
+static int dial(struct nng_link *self, nng_socket socket, const char *url, const char *path, const char *headers) {
+  g_autofree char *full = g_strconcat(url, path, NULL);
+  nng_dialer dialer;
+  nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
+  nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, NO_REDIAL_MS);
+  nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, NO_REDIAL_MS);
+  nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, pipe_removed, self);
+  int problem = nng_dialer_create(&dialer, socket, full);
+  if (problem)
+    return problem;
+  problem = nng_dialer_set_string(dialer, NNG_OPT_WS_REQUEST_HEADERS, headers);
+  return problem ? problem : nng_dialer_start(dialer, 0);
+}
+
+enum millrace_code link_open_nng(const struct link_target *target, const struct link_events *events, struct link **out_link,
+                                 struct millrace_error *error) {
+  struct nng_link *self = g_new0(struct nng_link, 1);
+  self->base = (struct link){nng_link_send, nng_link_close};
+  self->events = *events;
+  g_autofree char *headers = g_strdup_printf("Authorization: Bearer %s\r\n", target->session_token);
+  int problem = nng_aio_alloc(&self->receiving, received, self);
+  if (!problem)
+    problem = nng_aio_alloc(&self->sending, sent, self);
+  if (!problem)
+    problem = nng_pull0_open(&self->jobs);
+  if (!problem)
+    problem = nng_push0_open(&self->reports);
+  if (!problem)
+    problem = dial(self, self->jobs, target->url, target->jobs_path, headers);
+  if (!problem)
+    problem = dial(self, self->reports, target->url, target->reports_path, headers);
+  if (problem) {
+    nng_link_close(&self->base);
+    return fault_set(error, MILLRACE_UNAVAILABLE, NULL, "cannot join the session at %s: %s", target->url, nng_strerror(problem));
+  }
+  *out_link = &self->base;
+  nng_recv_aio(self->jobs, self->receiving);
+  return MILLRACE_OK;
+}
+
+void link_send(struct link *link, const uint8_t *bytes, size_t length) {
+  link->send(link, bytes, length);
+}
+
+void link_close(struct link *link) {
+  if (link)
+    link->close(link);
+}

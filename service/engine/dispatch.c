@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/dispatch.h"
+
+#include <string.h>
+
+#include "engine/queues.h"
+#include "engine/running.h"
+#include "engine/sessions.h"
+#include "engine/turn.h"
+#include "millrace/v1/common.pb-c.h"
+
+/* Deliveries of one turn: more wait for the next, so that reports and creates get their turn too. */
+enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16 };
+
+/* Shares of HIGH, NORMAL and LOW in a weighted queue, by priority index. */
+static const int shares[PRIORITIES] = {1, 3, 6, 0};
+
+/* A concurrency key, as it stands in turn->unpark. */
+struct concurrency_name {
+  uint32_t queue;
+  const char *key;
+};
+
+/* ---- who serves what ---- */
+
+void dispatch_servers_changed(struct engine *engine, struct session *session) {
+  for (guint i = 0; i < session->subscriptions->len; i++)
+    ((struct subscription *)g_ptr_array_index(session->subscriptions, i))->queue->servers_changed = true;
+  engine->dispatch_due = true;
+}
+
+static bool session_takes(const struct session *session) {
+  return session->synced && !session->quiet;
+}
+
+static bool task_is_served(const struct queue *queue, const struct task *task) {
+  for (guint i = 0; i < queue->subscriptions->len; i++) {
+    const struct session *session = ((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session;
+    if (session_takes(session) && session_handles(session, task))
+      return true;
+  }
+  return false;
+}
+
+static void refresh_served(struct engine *engine, struct queue *queue) {
+  if (!queue->servers_changed)
+    return;
+  queue->servers_changed = false;
+  for (guint i = 0; i < queue->tasks->len; i++) {
+    struct task *task = task_by_number(queue, i);
+    if (!task)
+      continue;
+    task->served = task_is_served(queue, task);
+    for (int p = 0; p < PRIORITIES; p++)
+      if (task->lanes[p])
+        lane_sort(engine, task->lanes[p]);
+  }
+}
+
+/* ---- limits of a queue ---- */
+
+static bool queue_is_full(const struct queue *queue) {
+  return queue->settings.running_max && queue->counts[JOB_RUNNING] >= queue->settings.running_max;
+}
+
+static bool queue_has_token(struct turn *turn, struct queue *queue) {
+  if (queue->settings.rate <= 0)
+    return true;
+  int64_t passed_ms = turn->monotonic_ms - queue->tokens_ms;
+  if (passed_ms > 0) {
+    queue->tokens = MIN(queue->settings.burst, queue->tokens + queue->settings.rate * (double)passed_ms / 1000);
+    queue->tokens_ms = turn->monotonic_ms;
+  }
+  return queue->tokens >= 1;
+}
+
+static bool queue_is_open(struct turn *turn, struct queue *queue) {
+  if (queue->paused || queue_is_full(queue))
+    return false;
+  if (queue_has_token(turn, queue))
+    return true;
+  struct engine *engine = turn->engine;
+  int64_t wait_ms = (int64_t)((1 - queue->tokens) / queue->settings.rate * 1000) + 1;
+  engine->rate_due_ms = MIN(engine->rate_due_ms, turn->monotonic_ms + wait_ms);
+  return false;
+}
+
+/* ---- choosing ---- */
+
+/* The lane of this priority with the oldest job that the session handles. */
+static struct lane *lane_for(const struct session *session, struct queue *queue, unsigned priority) {
+  struct heap *active = &queue->active[priority];
+  struct heap_node *first = heap_first(active);
+  if (!first)
+    return NULL;
+  struct lane *best = HEAP_OBJECT(first, struct lane, node);
+  if (session_handles(session, best->task))
+    return best;
+  best = NULL;
+  for (size_t i = 1; i < active->count; i++) {
+    struct lane *lane = HEAP_OBJECT(active->nodes[i], struct lane, node);
+    if ((!best || lane->node.key < best->node.key) && session_handles(session, lane->task))
+      best = lane;
+  }
+  return best;
+}
+
+/* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. */
+static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority) {
+  struct lane *lanes[PRIORITIES] = {NULL};
+  int total = 0, best = -1;
+  for (int p = PRIORITIES - 2; p >= 0; p--) {
+    lanes[p] = lane_for(session, queue, (unsigned)p);
+    if (lanes[p] && (unsigned)p > priority)
+      return NULL; /* it competed higher up already */
+  }
+  if (!lanes[priority])
+    return NULL;
+  for (int p = 0; p < PRIORITIES - 1; p++) {
+    if (!lanes[p])
+      continue;
+    queue->credit[p] += shares[p];
+    total += shares[p];
+    if (best < 0 || queue->credit[p] > queue->credit[best])
+      best = p;
+  }
+  queue->credit[best] -= total;
+  return lanes[best];
+}
+
+static struct lane *queue_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority) {
+  if (!queue_is_open(turn, queue))
+    return NULL;
+  if (queue->settings.weighted && priority < PRIORITIES - 1)
+    return weighted_lane_for(session, queue, priority);
+  return lane_for(session, queue, priority);
+}
+
+/* Smooth weighted round-robin over the session's queues that have something at this priority. */
+static struct lane *choose_lane(struct turn *turn, struct session *session, unsigned priority) {
+  if (session->subscriptions->len == 1)
+    return queue_lane_for(turn, session, ((struct subscription *)g_ptr_array_index(session->subscriptions, 0))->queue, priority);
+  struct subscription *best = NULL;
+  struct lane *best_lane = NULL;
+  int64_t total = 0;
+  for (guint i = 0; i < session->subscriptions->len; i++) {
+    struct subscription *subscription = g_ptr_array_index(session->subscriptions, i);
+    struct lane *lane = queue_lane_for(turn, session, subscription->queue, priority);
+    if (!lane)
+      continue;
+    subscription->credit += subscription->weight;
+    total += subscription->weight;
+    if (!best || subscription->credit > best->credit) {
+      best = subscription;
+      best_lane = lane;
+    }
+  }
+  if (best)
+    best->credit -= total;
+  return best_lane;
+}
+
+/* ---- leasing ---- */
+
+/* Among the free sessions, or out when it has no slot left. */
+static void round_place(struct engine *engine, struct session *session) {
+  unsigned free_slots = session_free_slots(session);
+  if (session_takes(session) && free_slots)
+    heap_set(&engine->round, &session->node, 1000000 - (uint64_t)free_slots * 1000000 / session->concurrency);
+  else
+    heap_remove(&engine->round, &session->node);
+}
+
+static void round_fill(struct engine *engine) {
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, engine->sessions);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    round_place(engine, value);
+}
+
+static bool key_is_full(struct engine *engine, const struct job *job) {
+  if (!job->concurrency_key[0])
+    return false;
+  struct concurrency name = {.queue = job->queue, .key = (char *)job->concurrency_key};
+  const struct concurrency *concurrency = g_hash_table_lookup(engine->concurrencies, &name);
+  return concurrency && concurrency->holders >= job->concurrency_limit;
+}
+
+/* The first job of the lane with its body. What follows it in the lane will most likely go out in this turn too: one read for
+ * all. */
+static struct entry *first_entry(struct turn *turn, struct session *session, struct lane *lane) {
+  const struct ready *first = lane_first(turn, lane);
+  if (!first)
+    return NULL;
+  struct id id = first->id;
+  struct entry *entry = g_hash_table_lookup(turn->entries, &id);
+  if (!entry || !entry->spec_loaded) {
+    struct id ahead[DELIVERIES_PER_MESSAGE_MAX];
+    size_t count = lane_ahead(lane, ahead, MIN(session_free_slots(session), DELIVERIES_PER_MESSAGE_MAX));
+    turn_fetch_bodies(turn, ahead, count);
+    entry = turn_job(turn, &id);
+  }
+  return entry && entry->spec_loaded ? entry : NULL;
+}
+
+/* Deals jobs of one priority until nobody is free or nothing is left. Returns how many. */
+static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
+  struct engine *engine = turn->engine;
+  unsigned dealt = 0;
+  struct heap_node *node;
+  round_fill(engine);
+  while (dealt < most && (node = heap_first(&engine->round)) && !engine->failed) {
+    struct session *session = HEAP_OBJECT(node, struct session, node);
+    struct lane *lane = choose_lane(turn, session, priority);
+    struct entry *entry = lane ? first_entry(turn, session, lane) : NULL;
+    if (!entry) {
+      heap_remove(&engine->round, node);
+      continue;
+    }
+    dealt++;
+    if (key_is_full(engine, &entry->now)) {
+      struct job next = entry->now;
+      job_park(&next);
+      turn_update(turn, entry, &next);
+      continue;
+    }
+    if (lane->queue->settings.rate > 0)
+      lane->queue->tokens -= 1;
+    running_begin(turn, session, entry);
+    round_place(engine, session);
+  }
+  while ((node = heap_first(&engine->round)))
+    heap_remove(&engine->round, node);
+  return dealt;
+}
+
+/* ---- parked jobs ---- */
+
+void dispatch_unpark(struct turn *turn, uint32_t queue, const char *concurrency_key) {
+  if (queue_by_number(turn->engine, queue)->counts[JOB_PARKED] == 0)
+    return;
+  if (!turn->unpark)
+    turn->unpark = g_ptr_array_new();
+  struct concurrency_name *name = arena_alloc(turn->arena, sizeof *name);
+  *name = (struct concurrency_name){queue, arena_strdup(turn->arena, concurrency_key)};
+  g_ptr_array_add(turn->unpark, name);
+}
+
+/* The next parked job of the key becomes ready, whatever else this turn has done to those in front of it. */
+static void unpark_next(struct turn *turn, const struct concurrency_name *name) {
+  struct key prefix, until;
+  key_parked_prefix(&prefix, name->queue, name->key);
+  bool bounded = key_after_prefix(&prefix, &until);
+  struct store_range range = {FAMILY_PARKED, key_slice(&prefix), bounded ? key_slice(&until) : (struct slice){NULL, 0}, false,
+                              UNPARK_SCAN};
+  for (;;) {
+    struct store_rows rows;
+    if (!turn_scan(turn, &range, &rows))
+      return;
+    bool done = rows.count < range.limit;
+    for (size_t i = 0; i < rows.count; i++) {
+      struct id id;
+      memcpy(id.bytes, rows.rows[i].value.data, ID_BYTES);
+      struct entry *entry = turn_job(turn, &id);
+      if (!entry || entry->now.state != JOB_PARKED)
+        continue;
+      struct job next = entry->now;
+      job_unpark(&next);
+      turn_update(turn, entry, &next);
+      done = true;
+      break;
+    }
+    struct slice last = {NULL, 0};
+    if (!done) {
+      last = rows.rows[rows.count - 1].key;
+      prefix.length = last.length + 1;
+      memcpy(prefix.bytes, last.data, last.length);
+      prefix.bytes[last.length] = 0;
+      range.from = key_slice(&prefix);
+    }
+    store_rows_release(&rows);
+    if (done)
+      return;
+  }
+}
+
+static void unpark_all(struct turn *turn) {
+  for (guint i = 0; turn->unpark && i < turn->unpark->len; i++)
+    unpark_next(turn, g_ptr_array_index(turn->unpark, i));
+  if (turn->unpark)
+    g_ptr_array_set_size(turn->unpark, 0);
+}
+
+void dispatch_run(struct turn *turn) {
+  struct engine *engine = turn->engine;
+  unpark_all(turn);
+  if (turn->monotonic_ms >= engine->rate_due_ms)
+    engine->dispatch_due = true;
+  if (!engine->dispatch_due || engine->stopping)
+    return;
+  engine->dispatch_due = false;
+  engine->rate_due_ms = INT64_MAX;
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, engine->queues_by_name);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    refresh_served(engine, value);
+  unsigned left = DISPATCH_MAX;
+  for (int p = PRIORITIES - 1; p >= 0 && left; p--)
+    if (engine->active_lanes[p])
+      left -= deal(turn, (unsigned)p, left);
+  if (left == 0)
+    engine->dispatch_due = engine->again = true;
+  unpark_all(turn);
+}
+
+/* ---- why does it wait? ---- */
+
+static bool any_session(const struct queue *queue) {
+  for (guint i = 0; i < queue->subscriptions->len; i++)
+    if (session_takes(((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session))
+      return true;
+  return false;
+}
+
+int dispatch_waiting_reason(struct turn *turn, const struct job *job) {
+  switch (job->state) {
+  case JOB_SCHEDULED:
+  case JOB_RETRYING:
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_SCHEDULED;
+  case JOB_BLOCKED:
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_BLOCKED;
+  case JOB_PARKED:
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_CONCURRENCY_KEY;
+  case JOB_PENDING:
+    break;
+  default:
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_UNSPECIFIED;
+  }
+  struct queue *queue = queue_by_number(turn->engine, job->queue);
+  const struct task *task = task_by_number(queue, job->task);
+  if (queue->paused)
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_QUEUE_PAUSED;
+  if (!any_session(queue))
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_NO_WORKER_FOR_QUEUE;
+  if (!task_is_served(queue, task))
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_NO_WORKER_FOR_TASK;
+  if (queue_is_full(queue))
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_QUEUE_LIMIT;
+  if (!queue_has_token(turn, queue))
+    return MILLRACE__V1__WAITING_REASON__WAITING_REASON_RATE_LIMITED;
+  return MILLRACE__V1__WAITING_REASON__WAITING_REASON_NO_FREE_SLOT;
+}
+
+/* ---- recovery ---- */
+
+struct unpark_work {
+  struct slice_work work;
+  struct key from;
+};
+
+static void unpark_work_free(struct slice_work *work) {
+  g_free(work);
+}
+
+/* Of each key with parked jobs, as many become ready as its limit allows; they park again if holders have come through the
+ * restart. */
+static bool recover_step(struct turn *turn, struct slice_work *work) {
+  struct unpark_work *self = (struct unpark_work *)(void *)work;
+  for (int keys = 0; keys < 100; keys++) {
+    struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
+    struct store_rows rows;
+    if (!turn_scan(turn, &range, &rows))
+      return false;
+    uint32_t queue;
+    char name[257];
+    uint8_t priority;
+    uint64_t sequence;
+    bool found = rows.count == 1 && key_read_parked(rows.rows[0].key, &queue, name, &priority, &sequence);
+    struct id id;
+    if (found)
+      memcpy(id.bytes, rows.rows[0].value.data, ID_BYTES);
+    store_rows_release(&rows);
+    if (!found)
+      return false;
+    const struct entry *entry = turn_job(turn, &id);
+    uint32_t limit = entry ? entry->now.concurrency_limit : 1;
+    for (uint32_t i = 0; i < limit; i++)
+      unpark_next(turn, &(struct concurrency_name){queue, name});
+    struct key prefix;
+    key_parked_prefix(&prefix, queue, name);
+    if (!key_after_prefix(&prefix, &self->from))
+      return false;
+  }
+  return true;
+}
+
+void dispatch_recover(struct engine *engine) {
+  struct unpark_work *work = g_new0(struct unpark_work, 1);
+  work->work = (struct slice_work){recover_step, unpark_work_free};
+  engine_add_slice(engine, &work->work);
+}

@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/validate.h"
+#include "engine/batches.h"
+#include "engine/bodies.h"
+#include "engine/dispatch.h"
+#include "engine/queues.h"
+#include "engine/reader.h"
+#include "engine/running.h"
+#include "engine/schedules.h"
+#include "engine/sessions.h"
+#include "engine/timers.h"
+#include "engine/turn.h"
+#include "engine/waiters.h"
+
+enum {
+  MAIL_MAX = 20000,           /* requests that wait; beyond: RESOURCE_EXHAUSTED */
+  MAIL_BYTES_MAX = 256 << 20, /* of them together */
+  TURN_MAIL_MAX = 1000,       /* pieces of mail a turn */
+  TURN_PART = 64,             /* read and decided together */
+  TURN_COST_MAX = 4000,       /* jobs a turn */
+  TURN_MS_MAX = 5,
+  TICK_MS = 1000,
+  SLEEP_MS_MAX = 1000, /* the wall clock is looked at again at least so often */
+  BODIES_BYTES_MAX = 32 << 20,
+};
+
+enum mail_kind { MAIL_REQUEST, MAIL_CANCEL, MAIL_CONNECTED, MAIL_DISCONNECTED, MAIL_REPORTS, MAIL_TASK };
+
+struct letter {
+  struct mail mail;
+  struct request *request;
+  size_t bytes;
+  struct id session;
+  uint64_t connection;
+  const char *transport;
+  struct arena *arena;
+  Millrace__V1__Reports *reports; /* NULL: can't be read */
+};
+
+/* ---- small things ---- */
+
+uint64_t engine_random(struct engine *engine) {
+  return (uint64_t)g_rand_int(engine->random) << 32 | g_rand_int(engine->random);
+}
+
+double engine_random_fraction(struct engine *engine) {
+  return g_rand_double(engine->random);
+}
+
+void engine_secret(struct engine *engine, uint8_t *out_bytes, size_t length) {
+  if (engine->options.seed) {
+    for (size_t i = 0; i < length; i++)
+      out_bytes[i] = (uint8_t)engine_random(engine);
+    return;
+  }
+  while (getrandom(out_bytes, length, 0) != (ssize_t)length)
+    g_assert(errno == EINTR);
+}
+
+uint64_t engine_sequence(struct turn *turn) {
+  struct engine *engine = turn->engine;
+  engine->sequence = MAX(engine->sequence + 1, (uint64_t)turn->now_ms << 20);
+  return engine->sequence;
+}
+
+void engine_log(struct engine *engine, int level, const char *event, const char *format, ...) {
+  if (!engine->options.log)
+    return;
+  char fields[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(fields, sizeof fields, format, arguments);
+  va_end(arguments);
+  engine->options.log(engine->options.callback_context, level, event, fields);
+}
+
+void engine_fail(struct engine *engine, const struct error *error) {
+  if (engine->failed)
+    return;
+  engine->failed = true;
+  if (engine->options.failed)
+    engine->options.failed(engine->options.callback_context, error);
+}
+
+void engine_add_slice(struct engine *engine, struct slice_work *work) {
+  g_queue_push_tail(engine->slices, work);
+  engine->again = true;
+}
+
+static int64_t system_wall_ms(void *context) {
+  (void)context;
+  return g_get_real_time() / 1000;
+}
+
+static int64_t system_monotonic_ms(void *context) {
+  (void)context;
+  return g_get_monotonic_time() / 1000;
+}
+
+static int64_t wall_ms(const struct engine *engine) {
+  return engine->options.wall_ms(engine->options.clock_context);
+}
+
+static int64_t monotonic_ms(const struct engine *engine) {
+  return engine->options.monotonic_ms(engine->options.clock_context);
+}
+
+/* ---- requests ---- */
+
+struct request *request_new(const struct method *method, size_t bytes_max) {
+  struct request *request = g_new0(struct request, 1);
+  request->method = method;
+  request->arena = arena_new(bytes_max);
+  request->references = 1;
+  return request;
+}
+
+struct request *request_ref(struct request *request) {
+  __atomic_add_fetch(&request->references, 1, __ATOMIC_RELAXED);
+  return request;
+}
+
+void request_unref(struct request *request) {
+  if (__atomic_sub_fetch(&request->references, 1, __ATOMIC_ACQ_REL) > 0)
+    return;
+  if (request->released)
+    request->released(request);
+  arena_free(request->arena);
+  g_free(request);
+}
+
+static struct letter *letter_new(enum mail_kind kind) {
+  struct letter *letter = g_new0(struct letter, 1);
+  letter->mail.kind = kind;
+  return letter;
+}
+
+static void letter_free(struct engine *engine, struct letter *letter) {
+  __atomic_sub_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
+  arena_free(letter->arena);
+  g_free(letter);
+}
+
+static void refuse(struct engine *engine, struct letter *letter, struct request *request) {
+  struct error error;
+  if (__atomic_load_n(&engine->stopping, __ATOMIC_ACQUIRE)) {
+    error_set(&error, STATUS_UNAVAILABLE, NULL, "the server is stopping; try again");
+  } else {
+    error_set(&error, STATUS_RESOURCE_EXHAUSTED, NULL, "the server has too many requests waiting; slow down and try again");
+    error.retry_after_ms = 100;
+    error_reason(&error, "OVERLOADED", NULL);
+  }
+  letter_free(engine, letter);
+  request->done(request, &error, NULL);
+  request_unref(request);
+}
+
+void engine_submit(struct engine *engine, struct request *request) {
+  struct error error;
+  if (validate_request(request->message, &error) != STATUS_OK) {
+    request->done(request, &error, NULL);
+    return;
+  }
+  struct letter *letter = letter_new(MAIL_REQUEST);
+  letter->request = request_ref(request);
+  letter->bytes = arena_used(request->arena);
+  size_t waiting = __atomic_add_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
+  if (waiting > MAIL_BYTES_MAX || !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
+    refuse(engine, letter, request);
+}
+
+void engine_cancel(struct engine *engine, struct request *request) {
+  int expected = 0;
+  if (!__atomic_compare_exchange_n(&request->cancelled, &expected, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) && expected == 1)
+    return;
+  struct letter *letter = letter_new(MAIL_CANCEL);
+  letter->request = request_ref(request);
+  if (mailbox_post(&engine->mailbox, &letter->mail, true))
+    return;
+  request_unref(request);
+  letter_free(engine, letter);
+}
+
+/* ---- the hub's side ---- */
+
+static void post_session(struct engine *engine, struct letter *letter) {
+  if (!mailbox_post(&engine->mailbox, &letter->mail, true))
+    letter_free(engine, letter);
+}
+
+void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name) {
+  struct letter *letter = letter_new(MAIL_CONNECTED);
+  letter->session = *session;
+  letter->connection = connection;
+  letter->transport = transport_name;
+  post_session(engine, letter);
+}
+
+void engine_session_disconnected(struct engine *engine, const struct id *session, uint64_t connection) {
+  struct letter *letter = letter_new(MAIL_DISCONNECTED);
+  letter->session = *session;
+  letter->connection = connection;
+  post_session(engine, letter);
+}
+
+void engine_session_reports(struct engine *engine, const struct id *session, uint64_t connection, const uint8_t *bytes,
+                            size_t length) {
+  struct letter *letter = letter_new(MAIL_REPORTS);
+  letter->session = *session;
+  letter->connection = connection;
+  letter->arena = arena_new(REQUEST_ARENA_BYTES_MAX);
+  letter->reports = millrace__v1__reports__unpack(arena_protobuf(letter->arena), length, bytes);
+  post_session(engine, letter);
+}
+
+void engine_post_back(struct engine *engine, struct engine_task *task) {
+  task->mail.kind = MAIL_TASK;
+  if (!mailbox_post(&engine->mailbox, &task->mail, true))
+    task->run(NULL, task);
+}
+
+/* ---- a turn ---- */
+
+static void prepare(struct turn *turn, const struct mail *mail) {
+  const struct letter *letter = (const void *)mail;
+  if (mail->kind == MAIL_REQUEST && letter->request->method->prepare)
+    letter->request->method->prepare(turn, letter->request);
+}
+
+static void open_request(struct turn *turn, struct letter *letter) {
+  struct request *request = letter->request;
+  turn->engine->statistics.requests++;
+  turn->cost++;
+  if (__atomic_load_n(&request->cancelled, __ATOMIC_ACQUIRE) == 1 && request->method->shape != METHOD_MESSAGE_STREAM)
+    reply_failure(turn, request, STATUS_CANCELLED, NULL, "the caller left");
+  else
+    request->method->apply(turn, request);
+}
+
+static void open_session_letter(struct turn *turn, struct letter *letter) {
+  struct session *session = session_find(turn->engine, &letter->session);
+  if (!session)
+    return;
+  if (letter->mail.kind == MAIL_CONNECTED) {
+    session_connect(turn, session, letter->connection, letter->transport);
+  } else if (letter->mail.kind == MAIL_DISCONNECTED) {
+    session_disconnect(turn, session, letter->connection);
+  } else if (letter->reports) {
+    session_reports(turn, session, letter->connection, letter->reports);
+  } else {
+    struct release_item *item = release_add(turn->release, RELEASE_DROP);
+    item->session = letter->session;
+    item->connection = letter->connection;
+  }
+}
+
+static void open_mail(struct turn *turn, struct mail *mail) {
+  if (mail->kind == MAIL_TASK) {
+    struct engine_task *task = (void *)mail;
+    task->run(turn, task);
+    return;
+  }
+  struct letter *letter = (void *)mail;
+  if (letter->mail.kind == MAIL_REQUEST) {
+    open_request(turn, letter);
+  } else if (letter->mail.kind == MAIL_CANCEL) {
+    waiters_cancel(turn, letter->request);
+    release_call(turn->release, (void (*)(void *))request_unref, letter->request);
+  } else {
+    open_session_letter(turn, letter);
+  }
+  if (letter->reports) {
+    /* Jobs may borrow from the message until the turn's end. */
+    release_call(turn->release, (void (*)(void *))arena_free, letter->arena);
+    letter->arena = NULL;
+  }
+  letter_free(turn->engine, letter);
+}
+
+/* Once a second: what depends on time alone. */
+static void tick(struct turn *turn) {
+  struct engine *engine = turn->engine;
+  int64_t passed_ms = turn->monotonic_ms - engine->last_turn_ms;
+  engine->silence_ms += CLAMP(passed_ms, 0, SLEEP_MS_MAX);
+  engine->last_turn_ms = turn->monotonic_ms;
+  if (turn->monotonic_ms < engine->next_tick_ms)
+    return;
+  engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
+  sessions_tick(turn);
+  retention_run(turn);
+  struct store_statistics store;
+  store_statistics(engine->store, &store);
+  engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
+  if (store.disk_free_bytes < engine->options.disk_stop_bytes) {
+    struct error error;
+    error_set(&error, STATUS_RESOURCE_EXHAUSTED, NULL,
+              "the disk has only %" G_GUINT64_FORMAT " MiB left; make room and start again", store.disk_free_bytes >> 20);
+    engine_fail(engine, &error);
+  }
+}
+
+static void run_slice(struct turn *turn) {
+  struct slice_work *work = g_queue_pop_head(turn->engine->slices);
+  if (!work)
+    return;
+  if (work->step(turn, work))
+    g_queue_push_tail(turn->engine->slices, work);
+  else
+    work->free(work);
+  turn->engine->again |= !g_queue_is_empty(turn->engine->slices);
+}
+
+/* Opens mail in parts, each read at once; what is too much for one turn stays for the next. Returns what is left. */
+static struct mail *open_all(struct turn *turn, struct mail *first) {
+  struct engine *engine = turn->engine;
+  int64_t until_ms = turn->monotonic_ms + TURN_MS_MAX;
+  while (first) {
+    struct mail *mail = first;
+    for (int i = 0; i < TURN_PART && mail; i++, mail = mail->next)
+      prepare(turn, mail);
+    turn_fetch(turn);
+    for (int i = 0; i < TURN_PART && first; i++) {
+      mail = first;
+      first = mail->next;
+      open_mail(turn, mail);
+    }
+    if (turn->cost > TURN_COST_MAX || monotonic_ms(engine) > until_ms)
+      break;
+  }
+  return first;
+}
+
+static void publish_statistics(struct engine *engine, int64_t start_ms) {
+  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
+  pthread_mutex_lock(&engine->statistics_mutex);
+  if (engine->published.turn_ms_max < 0)
+    engine->statistics.turn_ms_max = monotonic_ms(engine) - start_ms;
+  engine->published = engine->statistics;
+  engine->published.sessions = g_hash_table_size(engine->sessions);
+  engine->published.queues = g_hash_table_size(engine->queues_by_name);
+  engine->published.jobs_running = g_hash_table_size(engine->running);
+  engine->alive_ms = engine->last_turn_ms;
+  pthread_mutex_unlock(&engine->statistics_mutex);
+}
+
+bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
+  struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
+  int64_t start_ms = turn->monotonic_ms;
+  engine->again = false;
+  tick(turn);
+  running_time_outs(turn);
+  timers_run(turn);
+  *mail = open_all(turn, *mail);
+  waiters_run(turn);
+  run_slice(turn);
+  bool idle = !*mail && !more_waits;
+  turn_end(turn, idle && mailbox_count(&engine->mailbox) == 0);
+  publish_statistics(engine, start_ms);
+  return engine->again;
+}
+
+/* How long the thread may sleep. */
+static int64_t sleep_us(const struct engine *engine) {
+  int64_t wall = wall_ms(engine), monotonic = monotonic_ms(engine);
+  int64_t sleep_ms = MIN(SLEEP_MS_MAX, engine->next_tick_ms - monotonic);
+  if (engine->timers_due_ms != INT64_MAX)
+    sleep_ms = MIN(sleep_ms, engine->timers_due_ms - wall);
+  if (engine->rate_due_ms != INT64_MAX)
+    sleep_ms = MIN(sleep_ms, engine->rate_due_ms - monotonic);
+  const struct heap_node *node = heap_first(&engine->timeouts);
+  if (node)
+    sleep_ms = MIN(sleep_ms, (int64_t)node->key - wall);
+  node = heap_first(&engine->wait_timeouts);
+  if (node)
+    sleep_ms = MIN(sleep_ms, (int64_t)node->key - monotonic);
+  return MAX(sleep_ms, 0) * 1000;
+}
+
+static gpointer engine_thread(gpointer data) {
+  struct engine *engine = data;
+  struct mail *mail = NULL;
+  bool again = true;
+  for (;;) {
+    if (!mail) {
+      size_t count = mailbox_take(&engine->mailbox, TURN_MAIL_MAX, again ? 0 : sleep_us(engine), &mail);
+      if (count == 0 && __atomic_load_n(&engine->closing, __ATOMIC_ACQUIRE))
+        break;
+    }
+    again = engine_turn(engine, &mail, false);
+  }
+  struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
+  waiters_stop(turn);
+  turn_end(turn, true);
+  return NULL;
+}
+
+/* ---- life ---- */
+
+static void options_default(struct engine_options *options) {
+  if (!options->wall_ms)
+    options->wall_ms = system_wall_ms;
+  if (!options->monotonic_ms)
+    options->monotonic_ms = system_monotonic_ms;
+  if (!options->durability)
+    options->durability = DURABILITY_SYNC;
+  options->session_timeout_ms = options->session_timeout_ms ? options->session_timeout_ms : 15 * SECOND_MS;
+  options->reconnect_grace_ms = options->reconnect_grace_ms ? options->reconnect_grace_ms : 5 * SECOND_MS;
+  options->heartbeat_ms = options->heartbeat_ms ? options->heartbeat_ms : 5 * SECOND_MS;
+  options->disk_low_bytes = options->disk_low_bytes ? options->disk_low_bytes : UINT64_C(512) << 20;
+  options->disk_stop_bytes = options->disk_stop_bytes ? options->disk_stop_bytes : UINT64_C(64) << 20;
+}
+
+static void waits_free(void *waiters) {
+  g_ptr_array_free(waiters, TRUE);
+}
+
+static struct engine *engine_new(const struct engine_options *options) {
+  struct engine *engine = g_new0(struct engine, 1);
+  engine->options = *options;
+  options_default(&engine->options);
+  engine->store = options->store;
+  mailbox_init(&engine->mailbox, MAIL_MAX);
+  pthread_mutex_init(&engine->statistics_mutex, NULL);
+  guint32 seed[4] = {(guint32)options->seed, (guint32)(options->seed >> 32), 0, 0};
+  if (!options->seed)
+    while (getrandom(seed, sizeof seed, 0) != sizeof seed)
+      g_assert(errno == EINTR);
+  engine->random = g_rand_new_with_seed_array(seed, 4);
+  engine->queues = g_ptr_array_new();
+  engine->queues_by_name = g_hash_table_new(g_str_hash, g_str_equal);
+  engine->dirty_queues = g_hash_table_new(NULL, NULL);
+  engine->dirty_lanes = g_ptr_array_new();
+  engine->sessions = g_hash_table_new(id_hash, id_equal_pointers);
+  engine->dirty_sessions = g_hash_table_new(NULL, NULL);
+  engine->running = g_hash_table_new(id_hash, id_equal_pointers);
+  engine->concurrencies = concurrencies_new();
+  for (int kind = 0; kind < WAIT_KINDS; kind++)
+    engine->waits[kind] = g_hash_table_new_full(id_hash, id_equal_pointers, g_free, waits_free);
+  engine->watches = g_ptr_array_new();
+  engine->slices = g_queue_new();
+  engine->bodies = bodies_new(BODIES_BYTES_MAX);
+  engine->rate_due_ms = INT64_MAX;
+  engine->dispatch_due = true;
+  engine->started_wall_ms = wall_ms(engine);
+  engine->last_turn_ms = engine->alive_ms = engine->next_tick_ms = monotonic_ms(engine);
+  engine->silence_ms = 1; /* 0 means "connected" where the clock is compared */
+  return engine;
+}
+
+enum status engine_open(const struct engine_options *options, struct engine **out_engine, struct error *error) {
+  struct engine *engine = engine_new(options);
+  enum status status = queues_recover(engine, error);
+  if (status == STATUS_OK)
+    status = sessions_recover(engine, error);
+  if (status == STATUS_OK)
+    status = running_recover(engine, error);
+  if (status == STATUS_OK)
+    status = schedules_recover(engine, error);
+  if (status == STATUS_OK)
+    status = batches_recover(engine, error);
+  if (status != STATUS_OK) {
+    engine_free(engine);
+    return status;
+  }
+  dispatch_recover(engine);
+  engine->syncer = syncer_new(engine, &engine->options);
+  engine->reader = reader_new(engine);
+  *out_engine = engine;
+  return STATUS_OK;
+}
+
+void engine_start(struct engine *engine) {
+  engine->started = true;
+  syncer_start(engine->syncer);
+  reader_start(engine->reader);
+  engine->thread = g_thread_new("engine", engine_thread, engine);
+}
+
+static void free_slices(struct engine *engine) {
+  struct slice_work *work;
+  while ((work = g_queue_pop_head(engine->slices)))
+    work->free(work);
+}
+
+void engine_stop(struct engine *engine) {
+  if (!engine->started)
+    return;
+  engine->started = false;
+  __atomic_store_n(&engine->stopping, true, __ATOMIC_RELEASE);
+  reader_stop(engine->reader);
+  __atomic_store_n(&engine->closing, true, __ATOMIC_RELEASE);
+  mailbox_close(&engine->mailbox);
+  g_thread_join(engine->thread);
+  engine->thread = NULL;
+  syncer_stop(engine->syncer);
+  free_slices(engine); /* those who asked for unfinished work are answered */
+}
+
+static void free_all(GHashTable *table, void (*free_one)(void *)) {
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, table);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    free_one(value);
+  g_hash_table_destroy(table);
+}
+
+void engine_free(struct engine *engine) {
+  if (!engine)
+    return;
+  engine_stop(engine);
+  reader_free(engine->reader);
+  syncer_free(engine->syncer);
+  free_slices(engine);
+  g_queue_free(engine->slices);
+  schedules_free(engine);
+  free_all(engine->running, (void (*)(void *))running_free);
+  free_all(engine->sessions, (void (*)(void *))session_free);
+  free_all(engine->queues_by_name, (void (*)(void *))queue_free);
+  g_ptr_array_free(engine->queues, TRUE);
+  g_hash_table_destroy(engine->dirty_queues);
+  g_ptr_array_free(engine->dirty_lanes, TRUE);
+  g_hash_table_destroy(engine->dirty_sessions);
+  g_hash_table_destroy(engine->concurrencies);
+  for (int kind = 0; kind < WAIT_KINDS; kind++)
+    g_hash_table_destroy(engine->waits[kind]);
+  g_ptr_array_free(engine->watches, TRUE);
+  heap_release(&engine->round);
+  heap_release(&engine->timeouts);
+  heap_release(&engine->wait_timeouts);
+  bodies_free(engine->bodies);
+  g_rand_free(engine->random);
+  mailbox_clear(&engine->mailbox);
+  pthread_mutex_destroy(&engine->statistics_mutex);
+  g_free(engine);
+}
+
+/* ---- the monitor's side ---- */
+
+void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics) {
+  pthread_mutex_lock(&engine->statistics_mutex);
+  *out_statistics = engine->published;
+  engine->published.turn_ms_max = -1; /* asks for a new maximum */
+  pthread_mutex_unlock(&engine->statistics_mutex);
+  out_statistics->turn_ms_max = MAX(out_statistics->turn_ms_max, 0);
+  out_statistics->mailbox_depth = mailbox_count(&engine->mailbox);
+  out_statistics->sync_us_mean = syncer_mean_us(engine->syncer);
+}
+
+bool engine_is_alive(struct engine *engine, int64_t within_ms) {
+  pthread_mutex_lock(&engine->statistics_mutex);
+  int64_t alive_ms = engine->alive_ms;
+  pthread_mutex_unlock(&engine->statistics_mutex);
+  return monotonic_ms(engine) - alive_ms <= within_ms;
+}

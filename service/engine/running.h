@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* running.h: leased jobs: what stands beside their unchanged records, and the messages that hand them over. Threads: the
+ * engine's. */
+#ifndef MILLRACE_ENGINE_RUNNING_H
+#define MILLRACE_ENGINE_RUNNING_H
+
+#include "engine/state.h"
+
+/* Leases a ready job to the session; its delivery goes out with the turn. */
+void running_begin(struct turn *turn, struct session *session, struct entry *entry);
+/* The lease is over (called by turn_update). */
+void running_end(struct turn *turn, struct running *running);
+void running_set_record(struct turn *turn, struct running *running, const struct job *job);
+void running_free(struct running *running);
+/* Attempt time-outs that have passed. */
+void running_time_outs(struct turn *turn);
+/* The deadline of a running job passed, or it is to be stopped and forgotten: takes it away from its session, whose slot stays
+ * used until it confirms. Call before the transition. Fills `out_end`. */
+void running_revoke(struct turn *turn, struct running *running, struct delivery_end *out_end);
+/* The attempt time-out runs from `since_ms` (wall clock). */
+void running_arm(struct turn *turn, struct running *running, int64_t since_ms);
+/* Set of struct concurrency. */
+GHashTable *concurrencies_new(void);
+
+/* ---- messages ---- */
+/* Builds the messages of this turn: what was leased, commands, acknowledgements, pings. */
+void sessions_speak(struct turn *turn);
+/* Sends again what a new connection says that it never got; numbers whose jobs have all ended go as empty messages. */
+void session_resend(struct turn *turn, struct session *session, uint64_t received_up_to);
+
+/* After sessions_recover: rebuilds what each session holds. */
+enum status running_recover(struct engine *engine, struct error *error);
+
+#endif

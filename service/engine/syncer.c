@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/syncer.h"
+
+#include <glib.h>
+#include <pthread.h>
+
+#include "engine/mailbox.h"
+
+struct syncer {
+  struct store *store;
+  struct transport transport;
+  enum durability durability;
+  int64_t interval_ms;
+  void (*failed)(void *context, const struct error *error);
+  void *callback_context;
+  pthread_mutex_t mutex;
+  pthread_cond_t work;
+  struct release *first; /* submitted, not yet taken */
+  struct release **end;
+  bool busy; /* somebody syncs or lets out */
+  bool stopping;
+  bool failed_already;
+  GThread *thread;
+  uint64_t synced;  /* by whoever is busy */
+  uint64_t written; /* by whoever is busy: last ticket let out */
+  struct store_view *view;
+  int64_t sync_us_mean;
+};
+
+struct release *release_new(void) {
+  struct release *release = g_new0(struct release, 1);
+  release->arena = arena_new(0);
+  return release;
+}
+
+struct release_item *release_add(struct release *release, enum release_kind kind) {
+  if (release->count == release->capacity) {
+    release->capacity = release->capacity ? 2 * release->capacity : 64;
+    release->items = g_renew(struct release_item, release->items, release->capacity);
+  }
+  struct release_item *item = &release->items[release->count++];
+  *item = (struct release_item){.kind = kind};
+  return item;
+}
+
+void release_call(struct release *release, void (*call)(void *data), void *data) {
+  struct release_item *item = release_add(release, RELEASE_CALL);
+  item->call = call;
+  item->data = data;
+}
+
+void release_free(struct release *release) {
+  for (size_t i = 0; i < release->count; i++) {
+    if (release->items[i].call)
+      release->items[i].call(release->items[i].data);
+    g_free(release->items[i].bytes);
+    if (release->items[i].request)
+      request_unref(release->items[i].request);
+  }
+  store_view_unref(release->view);
+  arena_free(release->arena);
+  g_free(release->items);
+  g_free(release);
+}
+
+struct syncer *syncer_new(struct engine *engine, const struct engine_options *options) {
+  (void)engine;
+  struct syncer *syncer = g_new0(struct syncer, 1);
+  syncer->store = options->store;
+  syncer->transport = options->transport;
+  syncer->durability = options->durability;
+  syncer->interval_ms = options->durability_interval_ms;
+  syncer->failed = options->failed;
+  syncer->callback_context = options->callback_context;
+  pthread_mutex_init(&syncer->mutex, NULL);
+  pthread_cond_init(&syncer->work, NULL);
+  syncer->end = &syncer->first;
+  syncer->view = store_view_open(syncer->store);
+  return syncer;
+}
+
+static void item_out(struct syncer *syncer, struct release_item *item) {
+  const struct transport *transport = &syncer->transport;
+  switch (item->kind) {
+  case RELEASE_REPLY:
+    item->request->done(item->request, item->error, item->message);
+    break;
+  case RELEASE_EVENT:
+    if (!item->request->event(item->request, item->message))
+      __atomic_store_n(&item->request->cancelled, 2, __ATOMIC_RELEASE);
+    break;
+  case RELEASE_SEND:
+    if (transport->send) {
+      transport->send(transport->context, &item->session, item->connection, item->bytes, item->length);
+      item->bytes = NULL;
+    }
+    break;
+  case RELEASE_DROP:
+    if (transport->drop)
+      transport->drop(transport->context, &item->session, item->connection);
+    break;
+  case RELEASE_OPEN:
+    if (transport->session_open)
+      transport->session_open(transport->context, &item->session, item->bytes);
+    break;
+  case RELEASE_CLOSE:
+    if (transport->session_close)
+      transport->session_close(transport->context, &item->session);
+    break;
+  case RELEASE_CALL:
+    item->call(item->data);
+    item->call = NULL;
+    break;
+  }
+}
+
+static enum status make_durable(struct syncer *syncer, uint64_t ticket, struct error *error) {
+  if (ticket <= syncer->synced || syncer->durability != DURABILITY_SYNC)
+    return STATUS_OK;
+  int64_t start_us = g_get_monotonic_time();
+  enum status status = store_sync(syncer->store, ticket, error);
+  if (status != STATUS_OK)
+    return status;
+  syncer->synced = ticket;
+  int64_t took_us = g_get_monotonic_time() - start_us;
+  int64_t mean_us = __atomic_load_n(&syncer->sync_us_mean, __ATOMIC_RELAXED);
+  __atomic_store_n(&syncer->sync_us_mean, mean_us ? (15 * mean_us + took_us) / 16 : took_us, __ATOMIC_RELAXED);
+  return STATUS_OK;
+}
+
+/* Syncs once for the whole list and lets it out, in order. Called by whoever is busy, without the mutex. */
+static void work_off(struct syncer *syncer, struct release *list) {
+  struct release *last = list;
+  while (last->next)
+    last = last->next;
+  struct error error;
+  syncer->written = MAX(syncer->written, last->ticket);
+  bool failed = syncer->failed_already;
+  if (!failed && make_durable(syncer, last->ticket, &error) != STATUS_OK) {
+    failed = syncer->failed_already = true;
+    if (syncer->failed)
+      syncer->failed(syncer->callback_context, &error);
+  }
+  if (!failed && last->view) {
+    pthread_mutex_lock(&syncer->mutex);
+    struct store_view *before = syncer->view;
+    syncer->view = last->view;
+    pthread_mutex_unlock(&syncer->mutex);
+    last->view = NULL;
+    store_view_unref(before);
+  }
+  while (list) {
+    struct release *next = list->next;
+    for (size_t i = 0; !failed && i < list->count; i++)
+      item_out(syncer, &list->items[i]);
+    release_free(list);
+    list = next;
+  }
+}
+
+static struct release *take_all(struct syncer *syncer) {
+  struct release *list = syncer->first;
+  syncer->first = NULL;
+  syncer->end = &syncer->first;
+  return list;
+}
+
+static gpointer syncer_thread(gpointer data) {
+  struct syncer *syncer = data;
+  pthread_mutex_lock(&syncer->mutex);
+  for (;;) {
+    while (syncer->busy || (!syncer->first && !syncer->stopping)) {
+      if (syncer->durability == DURABILITY_INTERVAL) {
+        struct timespec until;
+        clock_after(syncer->interval_ms * 1000, &until);
+        if (pthread_cond_clockwait(&syncer->work, &syncer->mutex, CLOCK_MONOTONIC, &until) != 0)
+          break;
+      } else {
+        pthread_cond_wait(&syncer->work, &syncer->mutex);
+      }
+    }
+    if (!syncer->busy && !syncer->first && syncer->stopping)
+      break;
+    if (syncer->busy)
+      continue;
+    struct release *list = take_all(syncer);
+    syncer->busy = true;
+    pthread_mutex_unlock(&syncer->mutex);
+    if (list)
+      work_off(syncer, list);
+    if (syncer->durability == DURABILITY_INTERVAL) {
+      struct error error;
+      if (store_sync(syncer->store, syncer->written, &error) != STATUS_OK && !syncer->failed_already) {
+        syncer->failed_already = true;
+        if (syncer->failed)
+          syncer->failed(syncer->callback_context, &error);
+      }
+    }
+    pthread_mutex_lock(&syncer->mutex);
+    syncer->busy = false;
+  }
+  pthread_mutex_unlock(&syncer->mutex);
+  return NULL;
+}
+
+void syncer_start(struct syncer *syncer) {
+  syncer->thread = g_thread_new("syncer", syncer_thread, syncer);
+}
+
+void syncer_submit(struct syncer *syncer, struct release *take_release, bool idle) {
+  pthread_mutex_lock(&syncer->mutex);
+  *syncer->end = take_release;
+  syncer->end = &take_release->next;
+  bool self = (idle || syncer->durability != DURABILITY_SYNC || !syncer->thread) && !syncer->busy;
+  struct release *list = NULL;
+  if (self) {
+    list = take_all(syncer);
+    syncer->busy = true;
+  }
+  bool wake = !self && !syncer->busy;
+  pthread_mutex_unlock(&syncer->mutex);
+  if (wake)
+    pthread_cond_signal(&syncer->work);
+  if (!self)
+    return;
+  work_off(syncer, list);
+  pthread_mutex_lock(&syncer->mutex);
+  syncer->busy = false;
+  pthread_mutex_unlock(&syncer->mutex);
+}
+
+void syncer_stop(struct syncer *syncer) {
+  pthread_mutex_lock(&syncer->mutex);
+  syncer->stopping = true;
+  pthread_mutex_unlock(&syncer->mutex);
+  pthread_cond_signal(&syncer->work);
+  if (syncer->thread)
+    g_thread_join(syncer->thread);
+  syncer->thread = NULL;
+}
+
+void syncer_free(struct syncer *syncer) {
+  if (!syncer)
+    return;
+  while (syncer->first) {
+    struct release *release = syncer->first;
+    syncer->first = release->next;
+    release_free(release);
+  }
+  store_view_unref(syncer->view);
+  pthread_mutex_destroy(&syncer->mutex);
+  pthread_cond_destroy(&syncer->work);
+  g_free(syncer);
+}
+
+struct store_view *syncer_view(struct syncer *syncer) {
+  pthread_mutex_lock(&syncer->mutex);
+  struct store_view *view = store_view_ref(syncer->view);
+  pthread_mutex_unlock(&syncer->mutex);
+  return view;
+}
+
+int64_t syncer_mean_us(struct syncer *syncer) {
+  return __atomic_load_n(&syncer->sync_us_mean, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/call.h"
+
+#include "rpc/codec.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WITH_THREAD_SANITIZER 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define WITH_THREAD_SANITIZER 1
+#endif
+#ifdef WITH_THREAD_SANITIZER
+#include <sanitizer/tsan_interface.h>
+#endif
+
+/* Unpacked requests that may be under way at once, all calls together. */
+#define REQUESTS_BYTES_MAX ((gsize)512 << 20)
+enum { BUSY_RETRY_MS = 500, STOPPING_RETRY_MS = 1000 };
+
+void tag_release(struct tag *tag) {
+#ifdef WITH_THREAD_SANITIZER
+  __tsan_release(tag);
+#else
+  (void)tag;
+#endif
+}
+
+void tag_acquire(struct tag *tag) {
+#ifdef WITH_THREAD_SANITIZER
+  __tsan_acquire(tag);
+#else
+  (void)tag;
+#endif
+}
+
+void call_start(struct call *call, const grpc_op *operations, size_t count, struct tag *tag) {
+  tag_release(tag);
+  grpc_call_error refused = grpc_call_start_batch(call->call, operations, count, tag, NULL);
+  g_assert(refused == GRPC_CALL_OK);
+}
+
+void call_release(struct call *call) {
+  struct rpc_server *server = call->route->server;
+  if (call->payload)
+    grpc_byte_buffer_destroy(call->payload);
+  grpc_metadata_array_destroy(&call->metadata);
+  if (!call->route->path)
+    grpc_call_details_destroy(&call->details);
+  grpc_call_unref(call->call);
+  g_free(call);
+  pthread_mutex_lock(&server->lock);
+  server->calls--;
+  if (server->calls == 0)
+    pthread_cond_broadcast(&server->changed);
+  pthread_mutex_unlock(&server->lock);
+}
+
+void call_lasts(struct call *call, void (*stop)(struct call *call)) {
+  struct rpc_server *server = call->route->server;
+  call->link.data = call;
+  call->stop = stop;
+  pthread_mutex_lock(&server->lock);
+  g_queue_push_tail_link(&server->lasting, &call->link);
+  pthread_mutex_unlock(&server->lock);
+}
+
+void call_lasts_no_more(struct call *call) {
+  struct rpc_server *server = call->route->server;
+  pthread_mutex_lock(&server->lock);
+  g_queue_unlink(&server->lasting, &call->link);
+  pthread_mutex_unlock(&server->lock);
+}
+
+void call_stopping_error(struct error *error) {
+  error_set(error, STATUS_UNAVAILABLE, NULL, "the server is starting or stopping; try again in a moment");
+  error_reason(error, "NOT_SERVING", NULL);
+  error->retry_after_ms = STOPPING_RETRY_MS;
+}
+
+enum status intake_open(struct route *route, grpc_byte_buffer *payload, struct intake *out_intake, struct error *error) {
+  struct rpc_server *server = route->server;
+  const struct method *method = route->method;
+  struct request *request = request_new(method, codec_arena_bytes_max(payload));
+  ProtobufCMessage *message = NULL;
+  enum status status = codec_unpack(payload, method->request, request->arena, &message, error);
+  gsize bytes = arena_used(request->arena);
+  if (!status && (gsize)g_atomic_pointer_add(&server->requests_bytes, (gssize)bytes) + bytes > REQUESTS_BYTES_MAX) {
+    g_atomic_pointer_add(&server->requests_bytes, -(gssize)bytes);
+    status = error_set(error, STATUS_RESOURCE_EXHAUSTED, NULL,
+                       "the server is busy: the requests under way take more than %zu MiB; try again", REQUESTS_BYTES_MAX >> 20);
+    if (error)
+      error->retry_after_ms = BUSY_RETRY_MS;
+  }
+  if (status) {
+    request_unref(request);
+    return status;
+  }
+  request->message = message;
+  *out_intake = (struct intake){request, bytes};
+  return STATUS_OK;
+}
+
+void intake_close(struct rpc_server *server, struct intake *intake) {
+  if (!intake->request)
+    return;
+  g_atomic_pointer_add(&server->requests_bytes, -(gssize)intake->bytes);
+  request_unref(intake->request);
+  intake->request = NULL;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* call.h: what the parts of rpc/ share: the server, its routes, a call as it comes in, and the tags of the completion queue. Not
+ * for other folders.
+ *
+ *   route --posted ahead--> call --arrives--> route->accept(call) --> unary.c, or stream.c and its users --> call_release
+ *
+ * Threads: locks are POSIX's, which ThreadSanitizer understands (GLib's it does not). Tags become ready on the poller's thread,
+ * one at a time. Counters are atomic. */
+#ifndef MILLRACE_RPC_CALL_H
+#define MILLRACE_RPC_CALL_H
+
+#include <glib.h>
+#include <grpc/grpc.h>
+#include <pthread.h>
+
+#include "rpc/server.h"
+
+struct call;
+struct health;
+struct reflection;
+struct stream;
+
+/* What the completion queue hands back. The owner embeds one for each operation that it has outstanding. */
+struct tag {
+  void (*ready)(struct tag *tag, bool ok);
+};
+
+/* The queue orders the one who starts an operation before the poller, but inside libgrpc, where ThreadSanitizer does not look. */
+void tag_release(struct tag *tag);
+void tag_acquire(struct tag *tag);
+
+/* Starts a batch on a call. A refused batch is a mistake of ours. */
+void call_start(struct call *call, const grpc_op *operations, size_t count, struct tag *tag);
+
+struct rpc_server {
+  struct engine *engine;
+  struct hub *hub;
+  size_t request_bytes_max;
+  size_t stream_backlog_bytes_max;
+  grpc_server *server;
+  grpc_completion_queue *queue;
+  GThread *poller;
+  struct route *routes;
+  size_t route_count;
+  uint16_t *ports;
+  size_t port_count;
+  struct health *health;
+  struct reflection *reflection;
+  gint serving;
+  gint stopping;
+  gsize requests_bytes; /* unpacked requests not yet answered */
+  pthread_mutex_t lock; /* of what follows */
+  pthread_cond_t changed;
+  unsigned calls; /* accepted and not released yet */
+  bool shut_down;
+  struct tag shut_down_tag;
+  GQueue lasting; /* struct call: those that a stop has to end */
+};
+
+/* One registered path, or (path NULL) all others. */
+struct route {
+  struct rpc_server *server;
+  const char *path;
+  void *registered;
+  const struct method *method;                                    /* NULL: not in the engine's table */
+  enum role role;                                                 /* ROLE_NONE: open to everybody */
+  bool always;                                                    /* also while the server is not serving */
+  bool payload;                                                   /* the first message comes with the call */
+  size_t call_bytes;                                              /* of the structure that begins with struct call */
+  void (*accept)(struct call *call, const struct error *refused); /* takes the call; `refused`: answer with it */
+};
+
+struct call {
+  struct tag requested;
+  struct route *route;
+  grpc_call *call;
+  gpr_timespec deadline;
+  grpc_metadata_array metadata;
+  grpc_call_details details; /* unknown methods only */
+  grpc_byte_buffer *payload; /* NULL: the client sent none */
+  GList link;                /* among server->lasting */
+  void (*stop)(struct call *call);
+};
+
+/* Ends the life of an accepted call: frees it with all that came with it. */
+void call_release(struct call *call);
+
+/* From now on `stop` is called when the server stops, with its lock held: it makes the call end soon and releases nothing. */
+void call_lasts(struct call *call, void (*stop)(struct call *call));
+void call_lasts_no_more(struct call *call);
+/* What callers are told at a stop. */
+void call_stopping_error(struct error *error);
+
+/* A request made of an inbound message, counted among those under way until it is closed. */
+struct intake {
+  struct request *request; /* one reference; NULL: none */
+  gsize bytes;
+};
+/* `payload` may be NULL (an empty message). RESOURCE_EXHAUSTED: too much under way. */
+enum status intake_open(struct route *route, grpc_byte_buffer *payload, struct intake *out_intake,
+                        struct error *error) STATUS_CHECK;
+void intake_close(struct rpc_server *server, struct intake *intake);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h: the gRPC front. One poller thread; every method of the engine's table is served by a generic adapter driven by
+ * protobuf-c's descriptors; streams, Attach, health and reflection by hand. It decides nothing: requests go to the engine,
+ * replies come back. Threads: open/start/stop/free from one. Errors: STATUS_UNAVAILABLE when the address can't be bound. */
+#ifndef MILLRACE_RPC_SERVER_H
+#define MILLRACE_RPC_SERVER_H
+
+#include "engine/engine.h"
+#include "workers/hub.h"
+
+struct rpc_server;
+
+struct rpc_options {
+  const char *const *addresses;    /* "127.0.0.1:7070", "unix:/run/millrace.sock", NULL-terminated */
+  struct engine *engine;           /* borrowed */
+  struct hub *hub;                 /* borrowed; for Attach */
+  size_t request_bytes_max;        /* 0: 4 MiB */
+  size_t metadata_bytes_max;       /* 0: 16 KiB */
+  unsigned streams_max;            /* per connection; 0: 1,000 */
+  size_t stream_backlog_bytes_max; /* unsent on one stream before it is ended; 0: 32 MiB */
+};
+
+enum status rpc_server_open(const struct rpc_options *options, struct rpc_server **out_server, struct error *error) STATUS_CHECK;
+/* Port bound for address number `index` (for ":0"); 0 for a unix socket. */
+uint16_t rpc_server_port(const struct rpc_server *server, size_t index);
+void rpc_server_start(struct rpc_server *server);
+/* Health SERVING or NOT_SERVING, told to watchers. NOT_SERVING until first called with true; requests before are UNAVAILABLE. */
+void rpc_server_set_serving(struct rpc_server *server, bool serving);
+/* Refuses new calls, gives running ones `grace_ms`, cancels the rest, joins. */
+void rpc_server_stop(struct rpc_server *server, int64_t grace_ms);
+void rpc_server_free(struct rpc_server *server); /* NULL is fine */
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/unary.h"
+
+#include "rpc/codec.h"
+#include "rpc/status.h"
+
+/* A call that only reads or writes learns that its caller has left together with its answer: one batch. One that may wait for
+ * long watches out for that from the start, at the price of a second batch. */
+struct unary {
+  struct call call;
+  struct tag answered;
+  struct tag closed;
+  struct intake intake;
+  struct status_trailer trailer;
+  int cancelled;
+  unsigned outstanding; /* tags not ready yet, counted before they can be; the poller's alone */
+};
+
+/* WaitJob and its like: their request has a time-out of its own. */
+static bool may_wait(const struct method *method) {
+  return protobuf_c_message_descriptor_get_field_by_name(method->request, "timeout") != NULL;
+}
+
+static grpc_op recv_close(struct unary *unary) {
+  grpc_op operation = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
+  operation.data.recv_close_on_server.cancelled = &unary->cancelled;
+  return operation;
+}
+
+static void tag_done(struct unary *unary) {
+  if (--unary->outstanding > 0)
+    return;
+  intake_close(unary->call.route->server, &unary->intake);
+  status_trailer_fini(&unary->trailer);
+  call_release(&unary->call);
+}
+
+static void answered(struct tag *tag, bool ok) {
+  (void)ok; /* the caller may have left: the same to us */
+  tag_done((struct unary *)((char *)tag - offsetof(struct unary, answered)));
+}
+
+static void closed(struct tag *tag, bool ok) {
+  struct unary *unary = (struct unary *)((char *)tag - offsetof(struct unary, closed));
+  (void)ok;
+  call_lasts_no_more(&unary->call);
+  if (unary->cancelled)
+    engine_cancel(unary->call.route->server->engine, unary->intake.request);
+  tag_done(unary);
+}
+
+static void answer(struct unary *unary, const struct error *error, const ProtobufCMessage *response) {
+  grpc_op operations[4] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
+  size_t count = 1;
+  grpc_byte_buffer *message = error ? NULL : codec_pack(response);
+  if (message) {
+    operations[count] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE};
+    operations[count++].data.send_message.send_message = message;
+  }
+  status_trailer_init(&unary->trailer, error);
+  operations[count++] = status_trailer_operation(&unary->trailer);
+  if (!unary->closed.ready)
+    operations[count++] = recv_close(unary);
+  /* Nothing of *unary may be touched afterwards: the poller may have freed it. */
+  call_start(&unary->call, operations, count, &unary->answered);
+  if (message)
+    grpc_byte_buffer_destroy(message);
+}
+
+static void done(struct request *request, const struct error *error, const ProtobufCMessage *response) {
+  struct unary *unary = request->context;
+  struct error stopping;
+  if (error && error->status == STATUS_CANCELLED && g_atomic_int_get(&unary->call.route->server->stopping)) {
+    call_stopping_error(&stopping);
+    error = &stopping;
+  }
+  answer(unary, error, response);
+}
+
+static void stop(struct call *call) {
+  engine_cancel(call->route->server->engine, ((struct unary *)call)->intake.request);
+}
+
+static void accept_call(struct call *call, const struct error *refused) {
+  struct unary *unary = (struct unary *)call;
+  struct error error;
+  unary->answered.ready = answered;
+  unary->outstanding = 1;
+  if (!refused && intake_open(call->route, call->payload, &unary->intake, &error))
+    refused = &error;
+  if (refused) {
+    answer(unary, refused, NULL);
+    return;
+  }
+  struct request *request = unary->intake.request;
+  request->context = unary;
+  request->done = done;
+  if (may_wait(call->route->method)) {
+    grpc_op operation = recv_close(unary);
+    unary->closed.ready = closed;
+    unary->outstanding = 2;
+    call_lasts(call, stop);
+    call_start(call, &operation, 1, &unary->closed);
+  }
+  engine_submit(call->route->server->engine, request);
+}
+
+void unary_route(struct route *route) {
+  route->role = route->method->role;
+  route->payload = true;
+  route->call_bytes = sizeof(struct unary);
+  route->accept = accept_call;
+}

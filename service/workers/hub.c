@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two locks. `gate` makes one order of everything that the engine is told: whoever learns something (a pipe, a report, a stream)
+ * holds it from the change of state to the end of the call. `lock` guards the state and is all that the engine's calls into the
+ * hub take, so that the engine never waits for a call of its own. Order: gate, lock, an outbox's. Plain pthread mutexes: GLib's
+ * are invisible to the thread sanitizer.
+ *
+ * Nothing of nng's that is called under the locks calls back on the same thread, and nng holds no lock of its own when it calls
+ * us. */
+#include "workers/hub.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <nng/nng.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/transport/ws/websocket.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "workers/bind.h"
+#include "workers/seat.h"
+
+enum { URL_BYTES = 256 };
+static const char authorization_scheme[] = "Bearer ";
+
+struct hub {
+  struct hub_options options;
+  char base_url[URL_BYTES]; /* scheme, host and port */
+  uint16_t port;
+  nng_socket reports;
+  nng_aio *receiving;
+  atomic_size_t unsent_bytes;
+
+  pthread_mutex_t gate;
+  pthread_mutex_t lock;
+  struct engine *engine; /* changed under both, read under either; NULL: nobody may join */
+  GHashTable *sessions;  /* struct id -> struct seat */
+  GHashTable *by_token;  /* its hash -> the same */
+  GHashTable *pipes;     /* id of a pipe let in -> struct id of its session, which may have ended */
+  uint64_t connections;  /* numbers given so far */
+
+  /* Closing a socket blocks: a thread of its own does it. */
+  pthread_t closer;
+  pthread_cond_t closer_wakes;
+  GQueue closing; /* struct seat */
+  bool closer_ends;
+};
+
+/* ---- what the engine is told; under the gate, not under the lock ---- */
+
+static void tell(struct hub *hub, const struct id *session, uint64_t ended, uint64_t begun, const char *transport_name) {
+  if (ended)
+    engine_session_disconnected(hub->engine, session, ended);
+  if (begun)
+    engine_session_connected(hub->engine, session, begun, transport_name);
+}
+
+static void tell_reports(struct hub *hub, const struct id *session, uint64_t connection, nng_msg *message) {
+  engine_session_reports(hub->engine, session, connection, nng_msg_body(message), nng_msg_len(message));
+}
+
+/* ---- pipes ---- */
+
+/* Hash of the bearer token of the upgrade request. False: there is none. */
+static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]) {
+  char *header;
+  if (nng_pipe_get_string(pipe, NNG_OPT_WS_REQUEST_HEADER "Authorization", &header) != 0)
+    return false;
+  bool bearer = g_ascii_strncasecmp(header, authorization_scheme, strlen(authorization_scheme)) == 0;
+  if (bearer)
+    seat_hash_token(header + strlen(authorization_scheme), out_hash);
+  nng_strfree(header);
+  return bearer;
+}
+
+static struct seat *session_of_pipe(struct hub *hub, nng_pipe pipe) {
+  const struct id *id = g_hash_table_lookup(hub->pipes, GUINT_TO_POINTER(pipe.id));
+  return id ? g_hash_table_lookup(hub->sessions, id) : NULL;
+}
+
+/* Takes in a pipe whose token fits. Under the gate; `lock` is held and given back. */
+static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nng_pipe pipe) {
+  uint64_t ended = 0, begun = 0;
+  struct id id = session->id;
+  g_hash_table_insert(hub->pipes, GUINT_TO_POINTER(pipe.id), g_memdup2(&id, sizeof id));
+  seat_join(session, kind, pipe, hub->connections + 1, &ended, &begun);
+  GQueue early = G_QUEUE_INIT;
+  if (begun) {
+    hub->connections = begun;
+    seat_take_early(session, &early);
+  }
+  pthread_mutex_unlock(&hub->lock);
+  tell(hub, &id, ended, begun, "nng");
+  nng_msg *message;
+  while ((message = g_queue_pop_head(&early))) {
+    tell_reports(hub, &id, begun, message);
+    nng_msg_free(message);
+  }
+}
+
+/* The pipe is still invisible to its socket. `named`: the session of its path; NULL: the token names it. */
+static void pipe_knocks(struct hub *hub, struct seat *named, enum pipe_kind kind, nng_pipe pipe) {
+  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
+  bool has_token = hash_pipe_token(pipe, hash);
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = has_token && hub->engine ? g_hash_table_lookup(hub->by_token, hash) : NULL;
+  if (session && (!named || session == named)) {
+    admit(hub, session, kind, pipe);
+    pthread_mutex_unlock(&hub->gate);
+    return;
+  }
+  pthread_mutex_unlock(&hub->lock);
+  pthread_mutex_unlock(&hub->gate);
+  nng_pipe_close(pipe);
+}
+
+static void pipe_gone(struct hub *hub, nng_pipe pipe) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct id id;
+  uint64_t ended = 0;
+  struct seat *session = session_of_pipe(hub, pipe);
+  if (session) {
+    id = session->id;
+    ended = seat_part(session, pipe);
+  }
+  g_hash_table_remove(hub->pipes, GUINT_TO_POINTER(pipe.id));
+  pthread_mutex_unlock(&hub->lock);
+  if (ended && hub->engine)
+    tell(hub, &id, ended, 0, NULL);
+  pthread_mutex_unlock(&hub->gate);
+}
+
+static void on_jobs_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
+  struct seat *session = context;
+  if (event == NNG_PIPE_EV_ADD_PRE)
+    pipe_knocks(session->hub, session, PIPE_JOBS, pipe);
+  else
+    pipe_gone(session->hub, pipe);
+}
+
+static void on_reports_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
+  struct hub *hub = context;
+  if (event == NNG_PIPE_EV_ADD_PRE)
+    pipe_knocks(hub, NULL, PIPE_REPORTS, pipe);
+  else
+    pipe_gone(hub, pipe);
+}
+
+/* A message came in on the reports path. */
+static void take_reports(struct hub *hub, nng_msg *take_message) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  nng_pipe pipe = nng_msg_get_pipe(take_message);
+  struct seat *session = session_of_pipe(hub, pipe);
+  if (!session || session->pipes[PIPE_REPORTS].id != pipe.id || !hub->engine) {
+    pthread_mutex_unlock(&hub->lock);
+  } else if (session->link == SESSION_PAIR) {
+    struct id id = session->id;
+    uint64_t connection = session->connection;
+    pthread_mutex_unlock(&hub->lock);
+    tell_reports(hub, &id, connection, take_message);
+  } else {
+    if (seat_keep_early(session, take_message, hub->options.reports_bytes_max))
+      take_message = NULL;
+    else
+      seat_part(session, pipe);
+    pthread_mutex_unlock(&hub->lock);
+  }
+  pthread_mutex_unlock(&hub->gate);
+  if (take_message)
+    nng_msg_free(take_message);
+}
+
+static void received(void *context) {
+  struct hub *hub = context;
+  if (nng_aio_result(hub->receiving) != 0) /* cancelled or closed */
+    return;
+  take_reports(hub, nng_aio_get_msg(hub->receiving));
+  nng_recv_aio(hub->reports, hub->receiving);
+}
+
+/* ---- what the engine asks for: under `lock` alone ---- */
+
+static void transport_session_open(void *context, const struct id *id, const uint8_t token_hash[32]) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->lock);
+  if (g_hash_table_size(hub->sessions) < hub->options.sessions_max && !g_hash_table_contains(hub->sessions, id)) {
+    struct seat *session = seat_new(hub, id, token_hash);
+    char text[ID_TEXT_BYTES], url[URL_BYTES];
+    id_format(id, text);
+    g_snprintf(url, sizeof url, "%s/sessions/%s/jobs", hub->base_url, text);
+    struct outbox_options outbox = {.url = url, .on_pipe = on_jobs_pipe, .context = session, .total_bytes = &hub->unsent_bytes};
+    struct error error;
+    /* A session whose path can't be served can still attach over gRPC. */
+    if (outbox_open(&outbox, &session->outbox, &error) != STATUS_OK)
+      session->outbox = NULL;
+    g_hash_table_insert(hub->sessions, &session->id, session);
+    g_hash_table_insert(hub->by_token, session->token_hash, session);
+  }
+  pthread_mutex_unlock(&hub->lock);
+}
+
+/* Hands it to the closer. Under `lock`. */
+static void retire(struct hub *hub, struct seat *session) {
+  seat_shut(session);
+  g_hash_table_remove(hub->by_token, session->token_hash);
+  g_hash_table_remove(hub->sessions, &session->id);
+  g_queue_push_tail(&hub->closing, session);
+  pthread_cond_signal(&hub->closer_wakes);
+}
+
+static void transport_session_close(void *context, const struct id *id) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = g_hash_table_lookup(hub->sessions, id);
+  if (session)
+    retire(hub, session);
+  pthread_mutex_unlock(&hub->lock);
+}
+
+/* The session, if this is the connection that stands. Under `lock`. */
+static struct seat *session_connected(struct hub *hub, const struct id *id, uint64_t connection) {
+  struct seat *session = g_hash_table_lookup(hub->sessions, id);
+  return session && connection != 0 && session->connection == connection ? session : NULL;
+}
+
+static void transport_send(void *context, const struct id *id, uint64_t connection, uint8_t *take_bytes, size_t length) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = session_connected(hub, id, connection);
+  if (!session)
+    g_free(take_bytes);
+  else if (!seat_send(session, take_bytes, length))
+    seat_break(session);
+  pthread_mutex_unlock(&hub->lock);
+}
+
+static void transport_drop(void *context, const struct id *id, uint64_t connection) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = session_connected(hub, id, connection);
+  if (session)
+    seat_break(session);
+  pthread_mutex_unlock(&hub->lock);
+}
+
+struct transport hub_transport(struct hub *hub) {
+  return (struct transport){
+      .context = hub,
+      .session_open = transport_session_open,
+      .session_close = transport_session_close,
+      .send = transport_send,
+      .drop = transport_drop,
+  };
+}
+
+/* ---- gRPC streams ---- */
+
+bool hub_attach(struct hub *hub, const struct id *id, const char *token, const struct hub_stream *stream,
+                uint64_t *out_connection) {
+  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
+  seat_hash_token(token, hash);
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = hub->engine ? g_hash_table_lookup(hub->sessions, id) : NULL;
+  bool fits = session && seat_token_equal(session->token_hash, hash);
+  uint64_t ended = 0;
+  if (fits) {
+    ended = seat_attach(session, stream, ++hub->connections);
+    *out_connection = session->connection;
+  }
+  pthread_mutex_unlock(&hub->lock);
+  if (fits)
+    tell(hub, id, ended, *out_connection, "grpc");
+  pthread_mutex_unlock(&hub->gate);
+  return fits;
+}
+
+void hub_attach_reports(struct hub *hub, const struct id *id, uint64_t connection, const uint8_t *bytes, size_t length) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  bool stands = session_connected(hub, id, connection) != NULL;
+  pthread_mutex_unlock(&hub->lock);
+  if (stands && hub->engine)
+    engine_session_reports(hub->engine, id, connection, bytes, length);
+  pthread_mutex_unlock(&hub->gate);
+}
+
+void hub_detach(struct hub *hub, const struct id *id, uint64_t connection) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = session_connected(hub, id, connection);
+  if (session)
+    seat_forget_stream(session);
+  pthread_mutex_unlock(&hub->lock);
+  if (session && hub->engine)
+    tell(hub, id, connection, 0, NULL);
+  pthread_mutex_unlock(&hub->gate);
+}
+
+/* ---- life ---- */
+
+static void *run_closer(void *context) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->lock);
+  for (;;) {
+    struct seat *session = g_queue_pop_head(&hub->closing);
+    if (session) {
+      pthread_mutex_unlock(&hub->lock);
+      seat_free(session);
+      pthread_mutex_lock(&hub->lock);
+    } else if (hub->closer_ends) {
+      break;
+    } else {
+      pthread_cond_wait(&hub->closer_wakes, &hub->lock);
+    }
+  }
+  pthread_mutex_unlock(&hub->lock);
+  return NULL;
+}
+
+/* The address to bind, and nng's URL: always the wildcard of its family (bind.h tells why). False: not an IP address. */
+static bool find_address(struct hub *hub, struct sockaddr_storage *out_address) {
+  const char *host = hub->options.listen_host;
+  if (!host || !*host || g_str_equal(host, "localhost"))
+    host = "127.0.0.1";
+  memset(out_address, 0, sizeof *out_address);
+  if (inet_pton(AF_INET, host, &((struct sockaddr_in *)out_address)->sin_addr) == 1)
+    out_address->ss_family = AF_INET;
+  else if (inet_pton(AF_INET6, host, &((struct sockaddr_in6 *)out_address)->sin6_addr) == 1)
+    out_address->ss_family = AF_INET6;
+  return out_address->ss_family != 0;
+}
+
+static void set_base_url(struct hub *hub, int family) {
+  g_snprintf(hub->base_url, sizeof hub->base_url, "ws://%s:%u", family == AF_INET ? "*" : "[::]", (unsigned)hub->port);
+}
+
+/* The port that the listener got. */
+static int find_port(nng_listener listener, uint16_t *out_port) {
+  nng_sockaddr address;
+  int code = nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &address);
+  if (code != 0)
+    return code;
+  /* Both kinds have it at the same place in network order. */
+  *out_port = g_ntohs(address.s_family == NNG_AF_INET6 ? address.s_in6.sa_port : address.s_in.sa_port);
+  return 0;
+}
+
+/* Binds the port; 0 or nng's code. */
+static int listen_for_reports(struct hub *hub, const struct sockaddr_storage *address) {
+  char url[URL_BYTES];
+  g_snprintf(url, sizeof url, "%s/reports", hub->base_url);
+  int code;
+  if ((code = nng_socket_set_size(hub->reports, NNG_OPT_RECVMAXSZ, hub->options.reports_bytes_max)) != 0 ||
+      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_ADD_PRE, on_reports_pipe, hub)) != 0 ||
+      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_REM_POST, on_reports_pipe, hub)) != 0)
+    return code;
+  nng_listener listener;
+  bind_instead_of_wildcard(address);
+  code = nng_listen(hub->reports, url, &listener, 0);
+  bool replaced = bind_was_replaced();
+  bind_instead_of_wildcard(NULL);
+  if (code == 0)
+    code = find_port(listener, &hub->port);
+  if (code == 0)
+    g_assert(replaced); /* else the port is open to the world, or in use by ourselves */
+  return code;
+}
+
+static void hub_free(struct hub *hub) {
+  nng_aio_free(hub->receiving);
+  g_hash_table_destroy(hub->pipes);
+  g_hash_table_destroy(hub->by_token);
+  g_hash_table_destroy(hub->sessions);
+  pthread_cond_destroy(&hub->closer_wakes);
+  pthread_mutex_destroy(&hub->lock);
+  pthread_mutex_destroy(&hub->gate);
+  g_free(hub);
+}
+
+enum status hub_open(const struct hub_options *options, struct hub **out_hub, struct error *error) {
+  struct hub *hub = g_new0(struct hub, 1);
+  hub->options = *options;
+  hub->port = options->port;
+  struct sockaddr_storage address;
+  if (!find_address(hub, &address)) {
+    error_set(error, STATUS_INVALID_ARGUMENT, "listen", "'%s' is no IP address to listen on", options->listen_host);
+    g_free(hub);
+    return STATUS_INVALID_ARGUMENT;
+  }
+  hub->options.listen_host = NULL; /* the caller's */
+  set_base_url(hub, address.ss_family);
+  pthread_mutex_init(&hub->gate, NULL);
+  pthread_mutex_init(&hub->lock, NULL);
+  pthread_cond_init(&hub->closer_wakes, NULL);
+  hub->sessions = g_hash_table_new(id_hash, id_equal_pointers);
+  hub->by_token = g_hash_table_new(seat_token_hash, seat_token_equal);
+  hub->pipes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+  g_queue_init(&hub->closing);
+  int code = nng_aio_alloc(&hub->receiving, received, hub);
+  if (code == 0 && (code = nng_pull0_open(&hub->reports)) == 0 && (code = listen_for_reports(hub, &address)) != 0)
+    nng_close(hub->reports);
+  if (code != 0) {
+    error_set(error, STATUS_UNAVAILABLE, NULL, "cannot listen for workers on %s port %u: %s",
+              options->listen_host ? options->listen_host : "localhost", (unsigned)options->port, nng_strerror(code));
+    hub_free(hub);
+    return STATUS_UNAVAILABLE;
+  }
+  set_base_url(hub, address.ss_family);
+  nng_recv_aio(hub->reports, hub->receiving);
+  int failure = pthread_create(&hub->closer, NULL, run_closer, hub);
+  g_assert(failure == 0);
+  *out_hub = hub;
+  return STATUS_OK;
+}
+
+uint16_t hub_port(const struct hub *hub) {
+  return hub->port;
+}
+
+static void set_engine(struct hub *hub, struct engine *engine) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  hub->engine = engine;
+  pthread_mutex_unlock(&hub->lock);
+  pthread_mutex_unlock(&hub->gate);
+}
+
+void hub_start(struct hub *hub, struct engine *engine) {
+  set_engine(hub, engine);
+}
+
+void hub_close(struct hub *hub) {
+  if (!hub)
+    return;
+  set_engine(hub, NULL);
+  pthread_mutex_lock(&hub->lock);
+  GList *sessions = g_hash_table_get_values(hub->sessions);
+  for (GList *item = sessions; item; item = item->next)
+    retire(hub, item->data);
+  g_list_free(sessions);
+  hub->closer_ends = true;
+  pthread_cond_signal(&hub->closer_wakes);
+  pthread_mutex_unlock(&hub->lock);
+  pthread_join(hub->closer, NULL);
+  nng_close(hub->reports);
+  nng_aio_stop(hub->receiving);
+  hub_free(hub);
+}

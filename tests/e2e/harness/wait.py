@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for a condition, with a deadline. Tests never sleep to pass."""
+import os
+import time
+
+# Everything that should happen "at once" gets this long: the machine may be busy, and sanitizers are slow.
+SOON_S = 20.0 * float(os.environ.get("MILLRACE_TEST_PATIENCE", "1"))
+
+
+def wait_until(condition, what="the condition", timeout_s=SOON_S, every_s=0.02):
+    """Calls `condition` until it answers something true, and returns that. An AssertionError raised by it counts as "not yet"."""
+    end = time.monotonic() + timeout_s
+    last = None
+    while True:
+        try:
+            last = condition()
+            if last:
+                return last
+        except AssertionError as error:
+            last = error
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {timeout_s:.0f} s; last seen: {last!r}")
+        time.sleep(every_s)
+
+
+def never(condition, what, for_s):
+    """Checks that `condition` stays false for a while: the only honest way to see that nothing happens."""
+    end = time.monotonic() + for_s
+    while time.monotonic() < end:
+        seen = condition()
+        assert not seen, f"{what}: {seen!r}"
+        time.sleep(0.02)

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "harness.h"
+
+#include <pthread.h>
+
+#include "millrace/v1/worker_service.pb-c.h"
+
+enum { PATIENCE_S = 60 };
+
+/* What a call is told, by another thread. */
+struct answer {
+  pthread_mutex_t mutex;
+  pthread_cond_t change;
+  bool done;
+  bool failed;
+  struct error error;
+  struct arena *arena;
+  ProtobufCMessage *response;
+  const ProtobufCMessageDescriptor *type;
+  GQueue events;
+};
+
+static ProtobufCMessage *copy_message(const ProtobufCMessage *message, struct arena *arena) {
+  const size_t length = protobuf_c_message_get_packed_size(message);
+  uint8_t *packed = g_malloc(length + 1);
+  protobuf_c_message_pack(message, packed);
+  ProtobufCMessage *copy = protobuf_c_message_unpack(message->descriptor, arena_protobuf(arena), length, packed);
+  g_free(packed);
+  return copy;
+}
+
+static void done(struct request *request, const struct error *error, const ProtobufCMessage *response) {
+  struct answer *answer = request->context;
+  pthread_mutex_lock(&answer->mutex);
+  assert_false(answer->done);
+  answer->done = true;
+  answer->failed = error != NULL;
+  if (error)
+    answer->error = *error;
+  else if (response)
+    answer->response = copy_message(response, answer->arena);
+  pthread_cond_broadcast(&answer->change);
+  pthread_mutex_unlock(&answer->mutex);
+}
+
+static bool event(struct request *request, const ProtobufCMessage *message) {
+  struct answer *answer = request->context;
+  pthread_mutex_lock(&answer->mutex);
+  g_queue_push_tail(&answer->events, copy_message(message, answer->arena));
+  pthread_cond_broadcast(&answer->change);
+  pthread_mutex_unlock(&answer->mutex);
+  return true;
+}
+
+static struct answer *answer_new(struct arena *arena) {
+  struct answer *answer = g_new0(struct answer, 1);
+  pthread_mutex_init(&answer->mutex, NULL);
+  pthread_cond_init(&answer->change, NULL);
+  answer->arena = arena;
+  return answer;
+}
+
+static void answer_free(struct answer *answer) {
+  g_queue_clear(&answer->events);
+  pthread_mutex_destroy(&answer->mutex);
+  pthread_cond_destroy(&answer->change);
+  g_free(answer);
+}
+
+/* Waits for the end, or an event if one is wanted. */
+static void answer_wait(struct answer *answer, bool or_event) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += PATIENCE_S;
+  pthread_mutex_lock(&answer->mutex);
+  while (!answer->done && !(or_event && !g_queue_is_empty(&answer->events)))
+    assert_int_equal(pthread_cond_timedwait(&answer->change, &answer->mutex, &until), 0);
+  pthread_mutex_unlock(&answer->mutex);
+}
+
+static struct request *submit(struct harness *harness, const char *name, const ProtobufCMessage *message, struct answer *answer) {
+  const struct method *method = NULL;
+  for (size_t i = 0; i < method_count && !method; i++)
+    if (g_str_has_suffix(methods[i].path, name))
+      method = &methods[i];
+  assert_non_null(method);
+  struct request *request = request_new(method, 0);
+  request->message = copy_message(message, request->arena);
+  request->done = done;
+  request->event = event;
+  request->context = answer;
+  engine_submit(harness->engine, request);
+  return request;
+}
+
+const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message) {
+  struct answer *answer = answer_new(harness->arena);
+  struct request *request = submit(harness, method, message, answer);
+  answer_wait(answer, false);
+  const void *response = answer->failed ? NULL : answer->response;
+  if (answer->failed)
+    harness->error = answer->error;
+  request_unref(request);
+  answer_free(answer);
+  return response;
+}
+
+struct harness_stream {
+  struct answer *answer;
+  struct request *request;
+};
+
+struct harness_stream *harness_stream_open(struct harness *harness, const char *method, const ProtobufCMessage *message) {
+  struct harness_stream *stream = g_new0(struct harness_stream, 1);
+  stream->answer = answer_new(arena_new(0));
+  stream->request = submit(harness, method, message, stream->answer);
+  return stream;
+}
+
+const void *harness_stream_next(struct harness_stream *stream) {
+  answer_wait(stream->answer, true);
+  pthread_mutex_lock(&stream->answer->mutex);
+  const void *message = g_queue_pop_head(&stream->answer->events);
+  pthread_mutex_unlock(&stream->answer->mutex);
+  return message;
+}
+
+void harness_stream_close(struct harness *harness, struct harness_stream *stream) {
+  engine_cancel(harness->engine, stream->request);
+  answer_wait(stream->answer, false);
+  request_unref(stream->request);
+  arena_free(stream->answer->arena);
+  answer_free(stream->answer);
+  g_free(stream);
+}
+
+static void drop_bytes(void *context, const struct id *session, uint64_t connection, uint8_t *take_bytes, size_t length) {
+  (void)context, (void)session, (void)connection, (void)length;
+  g_free(take_bytes);
+}
+
+void harness_open(struct harness *harness) {
+  harness->store = store_open_memory();
+  harness->arena = arena_new(0);
+  struct engine_options options = {.store = harness->store, .transport = {.send = drop_bytes}, .seed = 1};
+  assert_int_equal(engine_open(&options, &harness->engine, &harness->error), STATUS_OK);
+  engine_start(harness->engine);
+}
+
+void harness_close(struct harness *harness) {
+  engine_stop(harness->engine);
+  engine_free(harness->engine);
+  store_close(harness->store);
+  arena_free(harness->arena);
+}
+
+void harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency) {
+  Millrace__V1__WorkerQueue served = MILLRACE__V1__WORKER_QUEUE__INIT;
+  Millrace__V1__WorkerQueue *queues[] = {&served};
+  Millrace__V1__WorkerTask any = MILLRACE__V1__WORKER_TASK__INIT;
+  Millrace__V1__WorkerTask *tasks[] = {&any};
+  Millrace__V1__RegisterRequest message = MILLRACE__V1__REGISTER_REQUEST__INIT;
+  served.name = queue;
+  any.name = "*";
+  message.n_queues = message.n_tasks = 1;
+  message.queues = queues;
+  message.tasks = tasks;
+  message.concurrency = concurrency;
+  const Millrace__V1__RegisterResponse *response = harness_call(harness, "WorkerService/Register", &message.base);
+  assert_non_null(response);
+  struct id session;
+  assert_true(id_parse(response->session_id, &session));
+  engine_session_connected(harness->engine, &session, 1, "nng");
+  Millrace__V1__Heartbeat heartbeat = MILLRACE__V1__HEARTBEAT__INIT;
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  reports.heartbeat = &heartbeat;
+  uint8_t packed[64];
+  engine_session_reports(harness->engine, &session, 1, packed, millrace__v1__reports__pack(&reports, packed));
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* harness.h: an engine on a store in memory, called like the server calls it, and one worker that takes all it gets and reports
+ * nothing. Threads: the test's. */
+#ifndef MILLRACE_TESTS_ENGINE_HARNESS_H
+#define MILLRACE_TESTS_ENGINE_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <glib.h>
+
+#include "engine/engine.h"
+
+struct harness {
+  struct store *store;
+  struct engine *engine;
+  struct arena *arena; /* of responses */
+  struct error error;  /* of the last call that failed */
+};
+
+void harness_open(struct harness *harness);
+void harness_close(struct harness *harness);
+/* Calls "JobService/CreateJob" and so on. NULL: it failed, see harness->error. */
+const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message);
+/* Registers a worker for all tasks of a queue and joins it to its session. */
+void harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency);
+
+/* A call of a server stream. */
+struct harness_stream;
+struct harness_stream *harness_stream_open(struct harness *harness, const char *method, const ProtobufCMessage *message);
+/* The next event, or NULL after the end (which then fails the test unless it is expected by a close). */
+const void *harness_stream_next(struct harness_stream *stream);
+void harness_stream_close(struct harness *harness, struct harness_stream *stream);
+
+#endif

@@ -1,0 +1,72 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs every test: tools/test.sh <build directory>. A client whose toolchain is missing is skipped; with CI=true a skip is a failure.
+# Each part ends with its runner's own summary; all parts run, even if one fails.
+set -uo pipefail
+
+# ThreadSanitizer of this generation can't stand much address space randomisation.
+if [ "${PRESET:-}" = tsan ] && [ "${MILLRACE_NO_ASLR:-}" != 1 ] && setarch -R true 2>/dev/null; then
+  MILLRACE_NO_ASLR=1 exec setarch -R "$0" "$@"
+fi
+
+cd "$(dirname "$0")/.." || exit 1
+build=$PWD/$1
+jobs=$(nproc)
+export MILLRACE_BIN=$build/bin
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+# The libraries are not built with the sanitizer: it can't see how they synchronise.
+export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1}
+failed=()
+skipped=()
+
+# run <name> <command…>: 77 stands for "skipped, and said why".
+run() {
+  local name=$1 code=0
+  shift
+  echo "== $name"
+  "$@" || code=$?
+  if [ $code -eq 77 ]; then
+    skipped+=("$name")
+  elif [ $code -ne 0 ]; then
+    failed+=("$name")
+  fi
+}
+
+c_tests() {
+  ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --timeout 300
+}
+
+# python_tests <folder> <at a time>. With CI=true a skipped test fails the run, as a skipped client does.
+python_tests() {
+  local report=$build/${1//\//-}.xml
+  /usr/bin/python3 -m pytest "$1" -q -ra -n "$2" --timeout 600 -p no:cacheprovider --junitxml "$report" || return 1
+  if [ "${CI:-}" = true ] && ! grep -q 'skipped="0"' "$report"; then
+    echo "tests were skipped, which CI=true forbids"
+    return 1
+  fi
+}
+
+if grpcurl=$(tools/grpcurl.sh); then
+  PATH=$(dirname "$grpcurl"):$PATH
+fi
+
+run "C" c_tests
+# These mostly wait, so more run at a time than there are cores.
+run "tests/e2e" python_tests tests/e2e $((2 * jobs))
+# These load the machine and measure: one at a time.
+run "tests/crash" python_tests tests/crash 0
+for script in clients/*/test.sh; do
+  if [ -x "$script" ]; then
+    run "client: $(basename "$(dirname "$script")")" "$script"
+  fi
+done
+
+if [ "${CI:-}" = true ] && [ ${#skipped[@]} -gt 0 ]; then
+  echo "skipped, which CI=true forbids: ${skipped[*]}"
+  exit 1
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
