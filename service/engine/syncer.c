@@ -22,7 +22,7 @@ struct syncer {
   bool failed_already;
   GThread *thread;
   uint64_t synced;  /* by whoever is busy */
-  uint64_t written; /* by whoever is busy: last ticket let out */
+  uint64_t written; /* by whoever is busy: the last ticket handed in */
   struct store_view *view;
   int64_t sync_us_mean;
 };
@@ -130,23 +130,24 @@ static enum status make_durable(struct syncer *syncer, uint64_t ticket, struct e
 
 /* Syncs once for the whole list and lets it out, in order. Called by whoever is busy, without the mutex. */
 static void work_off(struct syncer *syncer, struct release *list) {
-  struct release *last = list;
-  while (last->next)
-    last = last->next;
+  /* The newest of each, wherever it stands: a turn that wrote nothing has none of its own. */
+  struct store_view *newest = NULL;
+  for (struct release *release = list; release; release = release->next) {
+    syncer->written = MAX(syncer->written, release->ticket);
+    newest = release->view ? release->view : newest;
+  }
   struct error error;
-  syncer->written = MAX(syncer->written, last->ticket);
   bool failed = syncer->failed_already;
-  if (!failed && make_durable(syncer, last->ticket, &error) != STATUS_OK) {
+  if (!failed && make_durable(syncer, syncer->written, &error) != STATUS_OK) {
     failed = syncer->failed_already = true;
     if (syncer->failed)
       syncer->failed(syncer->callback_context, &error);
   }
-  if (!failed && last->view) {
+  if (!failed && newest) {
     pthread_mutex_lock(&syncer->mutex);
     struct store_view *before = syncer->view;
-    syncer->view = last->view;
+    syncer->view = store_view_ref(newest);
     pthread_mutex_unlock(&syncer->mutex);
-    last->view = NULL;
     store_view_unref(before);
   }
   while (list) {

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nothing leaves before it is durable and seen by lists, however turns are gathered. */
+#include "harness.h"
+
+#include <pthread.h>
+
+#include "engine/syncer.h"
+
+enum { PATIENCE_S = 60 };
+
+struct world {
+  struct store *store;
+  struct syncer *syncer;
+  pthread_mutex_t mutex;
+  pthread_cond_t change;
+  bool first_is_out; /* the syncer's thread lets the first release out, and */
+  bool may_go_on;    /* ... waits for this, so that what follows is gathered */
+  bool all_is_out;
+  uint64_t synced_ticket; /* when the reply of the gathered write was let out */
+  bool view_has_key;
+};
+
+static void wait_for(struct world *world, const bool *flag) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += PATIENCE_S;
+  pthread_mutex_lock(&world->mutex);
+  while (!*flag)
+    assert_int_equal(pthread_cond_timedwait(&world->change, &world->mutex, &until), 0);
+  pthread_mutex_unlock(&world->mutex);
+}
+
+static void set(struct world *world, bool *flag) {
+  pthread_mutex_lock(&world->mutex);
+  *flag = true;
+  pthread_cond_broadcast(&world->change);
+  pthread_mutex_unlock(&world->mutex);
+}
+
+static const struct slice key = {"key", 3};
+
+static void hold(void *data) {
+  struct world *world = data;
+  set(world, &world->first_is_out);
+  wait_for(world, &world->may_go_on);
+}
+
+static void look(void *data) {
+  struct world *world = data;
+  struct store_statistics statistics;
+  store_statistics(world->store, &statistics);
+  world->synced_ticket = statistics.synced_ticket;
+  struct store_view *view = syncer_view(world->syncer);
+  struct store_get get = {.family = FAMILY_META, .key = key};
+  struct error error;
+  assert_int_equal(store_get_many(world->store, view, &get, 1, &error), STATUS_OK);
+  world->view_has_key = get.value.data != NULL;
+  store_gets_release(&get, 1);
+  store_view_unref(view);
+}
+
+static void all_out(void *data) {
+  struct world *world = data;
+  set(world, &world->all_is_out);
+}
+
+/* A turn that wrote, then one that only answered, gathered by one sync. */
+static void test_a_turn_that_writes_nothing_hides_no_write(void **state) {
+  (void)state;
+  struct world world = {.store = store_open_memory()};
+  pthread_mutex_init(&world.mutex, NULL);
+  pthread_cond_init(&world.change, NULL);
+  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
+  world.syncer = syncer_new(NULL, &options);
+  syncer_start(world.syncer);
+
+  struct release *first = release_new();
+  release_call(first, hold, &world);
+  syncer_submit(world.syncer, first, false);
+  wait_for(&world, &world.first_is_out);
+
+  struct release *wrote = release_new();
+  struct store_batch *batch = store_batch_new();
+  struct error error;
+  store_batch_put(batch, FAMILY_META, key, key);
+  assert_int_equal(store_write(world.store, batch, &wrote->ticket, &error), STATUS_OK);
+  const uint64_t ticket = wrote->ticket;
+  wrote->view = store_view_open(world.store);
+  release_call(wrote, look, &world);
+  syncer_submit(world.syncer, wrote, false);
+  struct release *only_answered = release_new();
+  release_call(only_answered, all_out, &world);
+  syncer_submit(world.syncer, only_answered, false);
+  set(&world, &world.may_go_on);
+  wait_for(&world, &world.all_is_out);
+
+  assert_true(world.synced_ticket >= ticket);
+  assert_true(world.view_has_key);
+
+  syncer_stop(world.syncer);
+  syncer_free(world.syncer);
+  store_batch_free(batch);
+  store_close(world.store);
+  pthread_cond_destroy(&world.change);
+  pthread_mutex_destroy(&world.mutex);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_turn_that_writes_nothing_hides_no_write),
+  };
+  return cmocka_run_group_tests_name("syncer", tests, NULL, NULL);
+}
