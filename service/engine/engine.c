@@ -126,6 +126,14 @@ struct request *request_ref(struct request *request) {
   return request;
 }
 
+void request_finish(struct request *request, const struct error *error, const ProtobufCMessage *response) {
+  void (*all_done)(void *group) = request->all_done;
+  void *group = request->group;
+  request->done(request, error, response);
+  if (all_done)
+    all_done(group);
+}
+
 void request_unref(struct request *request) {
   if (__atomic_sub_fetch(&request->references, 1, __ATOMIC_ACQ_REL) > 0)
     return;
@@ -157,14 +165,14 @@ static void refuse(struct engine *engine, struct letter *letter, struct request 
     error_reason(&error, "OVERLOADED", NULL);
   }
   letter_free(engine, letter);
-  request->done(request, &error, NULL);
+  request_finish(request, &error, NULL);
   request_unref(request);
 }
 
 void engine_submit(struct engine *engine, struct request *request) {
   struct error error;
   if (validate_request(request->message, &error) != STATUS_OK) {
-    request->done(request, &error, NULL);
+    request_finish(request, &error, NULL);
     return;
   }
   struct letter *letter = letter_new(MAIL_REQUEST);
