@@ -300,8 +300,8 @@ static void tick(struct turn *turn) {
   if (turn->monotonic_ms < engine->next_tick_ms)
     return;
   engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
+  engine->retention_due = true;
   sessions_tick(turn);
-  retention_run(turn);
   struct store_statistics store;
   store_statistics(engine->store, &store);
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
@@ -361,6 +361,7 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
   engine->again = false;
+  retention_run(turn);
   tick(turn);
   running_time_outs(turn);
   timers_run(turn);

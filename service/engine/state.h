@@ -96,7 +96,8 @@ struct queue {
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
   struct rate_second rates[RATE_SECONDS];
-  int64_t ended_due_ms[2]; /* finished, dead: no row is due before */
+  int64_t ended_due_ms[2];      /* finished, dead: no row is due before */
+  int64_t count_rests_until_ms; /* monotonic: jobs beyond the retention count stay until then */
   bool record_dirty;
   bool counters_dirty;
 };
@@ -293,6 +294,7 @@ struct engine {
   int64_t rate_due_ms; /* monotonic: a queue's rate limit lets the next one through */
   size_t active_lanes[PRIORITIES];
   bool disk_low;
+  bool retention_due;
   guint retention_next; /* queue looked at next */
 
   struct engine_statistics statistics;

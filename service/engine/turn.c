@@ -347,6 +347,7 @@ void turn_update(struct turn *turn, struct entry *entry, const struct job *next)
 
 void turn_remove(struct turn *turn, struct entry *entry) {
   struct job old = entry->now;
+  turn->cost++;
   if (old.state != JOB_DELETED) {
     watches_tell(turn, entry, true);
     if (old.has_log) {

@@ -626,6 +626,28 @@ def test_retention_by_count(shared, make_worker, queue):
     assert len(client.list(ids=ids)) == 10
 
 
+def test_retention_keeps_up_with_what_ends(shared, queue):
+    """Ten thousand end at once: far more than a slice, and none of it waits for the next second."""
+    client = shared.client
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(retention_count=api.UInt32Value(value=10)))
+    client.create_many([api.JobSpec(task="work", queue=queue)] * 10_000)
+    assert client.PurgeQueue(name=queue).purged == 10_000
+    wait_until(lambda: client.counts(queue) == {"cancelled": 10}, "only ten are kept", timeout_s=20)
+
+
+def test_retention_by_count_spares_a_unique_key_held_for_a_period(shared, make_worker, queue):
+    client = shared.client
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(retention_count=api.UInt32Value(value=1)))
+    make_worker(shared, [queue], handler=echo)
+    unique = api.UniqueKey(key="once", scope=api.UniqueScope.PERIOD, period=api.seconds(3600))
+    holder = client.wait(client.create(queue=queue, unique_key=unique).id)
+    others = client.create_many([api.JobSpec(task="work", queue=queue)] * 5)
+    wait_until(lambda: len(client.list(ids=others)) <= 1, "the others are beyond the count")
+    assert client.job(holder.id).state == JobState.SUCCEEDED
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN"):
+        client.create(queue=queue, unique_key=unique)
+
+
 # ---- create ----
 
 def test_the_same_create_sent_twice_makes_one_job(shared, queue):
