@@ -10,16 +10,10 @@
 #include "millrace/v1/common.pb-c.h"
 
 /* Deliveries of one turn: more wait for the next, so that reports and creates get their turn too. */
-enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16 };
+enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16, UNPARK_KEYS = 100, UNPARK_COST_MAX = 1000 };
 
 /* Shares of HIGH, NORMAL and LOW in a weighted queue, by priority index. */
 static const int shares[PRIORITIES] = {1, 3, 6, 0};
-
-/* A concurrency key, as it stands in turn->unpark. */
-struct concurrency_name {
-  uint32_t queue;
-  const char *key;
-};
 
 /* ---- who serves what ---- */
 
@@ -241,25 +235,22 @@ void dispatch_unpark(struct turn *turn, uint32_t queue, const char *concurrency_
   if (queue_by_number(turn->engine, queue)->counts[JOB_PARKED] == 0)
     return;
   if (!turn->unpark)
-    turn->unpark = g_ptr_array_new();
-  struct concurrency_name *name = arena_alloc(turn->arena, sizeof *name);
-  *name = (struct concurrency_name){queue, arena_strdup(turn->arena, concurrency_key)};
-  g_ptr_array_add(turn->unpark, name);
+    turn->unpark = concurrencies_new();
+  concurrencies_at(turn->unpark, queue, concurrency_key)->lost++;
 }
 
-/* The next parked job of the key becomes ready, whatever else this turn has done to those in front of it. */
-static void unpark_next(struct turn *turn, const struct concurrency_name *name) {
-  struct key prefix, until;
-  key_parked_prefix(&prefix, name->queue, name->key);
-  bool bounded = key_after_prefix(&prefix, &until);
-  struct store_range range = {FAMILY_PARKED, key_slice(&prefix), bounded ? key_slice(&until) : (struct slice){NULL, 0}, false,
+/* The next `count` parked jobs of the key become ready, whatever else this turn has done to those in front of them. */
+static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_key, unsigned count) {
+  struct key from, until;
+  key_parked_prefix(&from, queue, concurrency_key);
+  bool bounded = key_after_prefix(&from, &until);
+  struct store_range range = {FAMILY_PARKED, key_slice(&from), bounded ? key_slice(&until) : (struct slice){NULL, 0}, false,
                               UNPARK_SCAN};
-  for (;;) {
+  for (bool more = true; more && count;) {
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
       return;
-    bool done = rows.count < range.limit;
-    for (size_t i = 0; i < rows.count; i++) {
+    for (size_t i = 0; i < rows.count && count; i++) {
       struct id id;
       memcpy(id.bytes, rows.rows[i].value.data, ID_BYTES);
       struct entry *entry = turn_job(turn, &id);
@@ -268,28 +259,31 @@ static void unpark_next(struct turn *turn, const struct concurrency_name *name) 
       struct job next = entry->now;
       job_unpark(&next);
       turn_update(turn, entry, &next);
-      done = true;
-      break;
+      count--;
     }
-    struct slice last = {NULL, 0};
-    if (!done) {
-      last = rows.rows[rows.count - 1].key;
-      prefix.length = last.length + 1;
-      memcpy(prefix.bytes, last.data, last.length);
-      prefix.bytes[last.length] = 0;
-      range.from = key_slice(&prefix);
+    more = rows.count == range.limit;
+    if (more) { /* go on right behind the last one: its key and a zero byte */
+      struct slice last = rows.rows[rows.count - 1].key;
+      memcpy(from.bytes, last.data, last.length);
+      from.bytes[last.length] = 0;
+      from.length = last.length + 1;
+      range.from = key_slice(&from);
     }
     store_rows_release(&rows);
-    if (done)
-      return;
   }
 }
 
 static void unpark_all(struct turn *turn) {
-  for (guint i = 0; turn->unpark && i < turn->unpark->len; i++)
-    unpark_next(turn, g_ptr_array_index(turn->unpark, i));
-  if (turn->unpark)
-    g_ptr_array_set_size(turn->unpark, 0);
+  if (!turn->unpark)
+    return;
+  GHashTableIter iter;
+  gpointer item;
+  g_hash_table_iter_init(&iter, turn->unpark);
+  while (g_hash_table_iter_next(&iter, &item, NULL)) {
+    const struct concurrency *concurrency = item;
+    unpark(turn, concurrency->queue, concurrency->key, concurrency->lost);
+  }
+  g_hash_table_remove_all(turn->unpark);
 }
 
 void dispatch_run(struct turn *turn) {
@@ -368,7 +362,7 @@ static void unpark_work_free(struct slice_work *work) {
  * restart. */
 static bool recover_step(struct turn *turn, struct slice_work *work) {
   struct unpark_work *self = (struct unpark_work *)(void *)work;
-  for (int keys = 0; keys < 100; keys++) {
+  for (int keys = 0; keys < UNPARK_KEYS && turn->cost < UNPARK_COST_MAX; keys++) {
     struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
@@ -385,9 +379,7 @@ static bool recover_step(struct turn *turn, struct slice_work *work) {
     if (!found)
       return false;
     const struct entry *entry = turn_job(turn, &id);
-    uint32_t limit = entry ? entry->now.concurrency_limit : 1;
-    for (uint32_t i = 0; i < limit; i++)
-      unpark_next(turn, &(struct concurrency_name){queue, name});
+    unpark(turn, queue, name, entry ? entry->now.concurrency_limit : 1);
     struct key prefix;
     key_parked_prefix(&prefix, queue, name);
     if (!key_after_prefix(&prefix, &self->from))

@@ -34,17 +34,22 @@ GHashTable *concurrencies_new(void) {
   return g_hash_table_new_full(concurrency_hash, concurrency_equal, NULL, concurrency_free);
 }
 
+struct concurrency *concurrencies_at(GHashTable *concurrencies, uint32_t queue, const char *key) {
+  struct concurrency name = {.queue = queue, .key = (char *)key};
+  struct concurrency *concurrency = g_hash_table_lookup(concurrencies, &name);
+  if (!concurrency) {
+    concurrency = g_new0(struct concurrency, 1);
+    concurrency->queue = queue;
+    concurrency->key = g_strdup(key);
+    g_hash_table_add(concurrencies, concurrency);
+  }
+  return concurrency;
+}
+
 static struct concurrency *concurrency_hold(struct engine *engine, const struct job *job) {
   if (!job->concurrency_key[0])
     return NULL;
-  struct concurrency name = {.queue = job->queue, .key = (char *)job->concurrency_key};
-  struct concurrency *concurrency = g_hash_table_lookup(engine->concurrencies, &name);
-  if (!concurrency) {
-    concurrency = g_new0(struct concurrency, 1);
-    concurrency->queue = job->queue;
-    concurrency->key = g_strdup(job->concurrency_key);
-    g_hash_table_add(engine->concurrencies, concurrency);
-  }
+  struct concurrency *concurrency = concurrencies_at(engine->concurrencies, job->queue, job->concurrency_key);
   concurrency->holders++;
   return concurrency;
 }

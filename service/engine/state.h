@@ -192,6 +192,7 @@ struct concurrency {
   uint32_t queue;
   char *key;
   unsigned holders; /* running jobs */
+  unsigned lost;    /* in turn->unpark: holders and ready jobs that are no more */
 };
 
 /* ---- waits and watches ---- */
@@ -233,7 +234,7 @@ struct turn {
   GPtrArray *changed;
   GArray *wanted;      /* struct id: to be read before the first decision */
   GHashTable *uniques; /* "queue/key" -> struct id: changed in this turn; zero id: given up */
-  GPtrArray *unpark;   /* struct concurrency_name: keys that lost a holder or a ready job */
+  GHashTable *unpark;  /* struct concurrency: keys that lost holders or ready jobs */
   GHashTable *chains;  /* struct id -> struct chain */
   GHashTable *batches; /* struct id -> struct batch */
   unsigned cost;       /* jobs handled, to keep turns short */

@@ -244,8 +244,14 @@ static void entry_change(struct turn *turn, struct entry *entry) {
   g_ptr_array_add(turn->changed, entry);
 }
 
+/* Parked jobs wait for these. One that parks itself gives nothing up: its key is full, and one that ends will tell. */
 static bool holds_concurrency(enum job_state state) {
   return state == JOB_PENDING || state == JOB_RUNNING;
+}
+
+static bool gives_up_concurrency(const struct job *old, const struct job *next) {
+  return old->concurrency_key[0] && holds_concurrency(old->state) &&
+         (!next || (!holds_concurrency(next->state) && next->state != JOB_PARKED));
 }
 
 /* What a job leaves behind in memory. */
@@ -258,7 +264,7 @@ static void leave(struct turn *turn, struct entry *entry, const struct job *old,
     lane_remove(turn, lane_of(engine, queue, task, old->priority), old->sequence);
   if (old->state == JOB_RUNNING && (!next || next->state != JOB_RUNNING))
     running_end(turn, g_hash_table_lookup(engine->running, &entry->id));
-  if (old->concurrency_key[0] && holds_concurrency(old->state) && (!next || !holds_concurrency(next->state)))
+  if (gives_up_concurrency(old, next))
     dispatch_unpark(turn, old->queue, old->concurrency_key);
   if (old->unique_held && (!next || !next->unique_held))
     unique_set(turn, old, false);
@@ -422,7 +428,7 @@ static void turn_free(struct turn *turn) {
   if (turn->uniques)
     g_hash_table_destroy(turn->uniques);
   if (turn->unpark)
-    g_ptr_array_free(turn->unpark, TRUE);
+    g_hash_table_destroy(turn->unpark);
   if (turn->chains)
     g_hash_table_destroy(turn->chains);
   if (turn->batches)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues: lengths and ages, purge, pause, limits; concurrency keys; unique keys; the same create sent twice."""
+import re
 import time
+import urllib.request
 
 import pytest
 
@@ -264,6 +266,28 @@ def test_each_job_carries_its_limit(shared, make_worker, queue):
     wait_until(lambda: client.job(narrow.id).waiting_reason == WaitingReason.CONCURRENCY_KEY, "reason")
     wide = client.create(queue=queue, concurrency_key=api.ConcurrencyKey(key="k", limit=5))
     assert worker.take().job_id == wide.id
+
+
+def test_parked_jobs_cost_nothing_while_they_wait(server, make_worker):
+    """They are not moved about: a server with nothing to do writes nothing."""
+    client = server.client
+    worker = make_worker(server, concurrency=100)
+    for key in ("a", "b", "c", "a", "b", "c"):
+        client.create_many(specs("default", 10, concurrency_key=api.ConcurrencyKey(key=key, limit=2)))
+    worker.take_many(6)
+
+    def writes():
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['monitor']}/metrics", timeout=10) as answer:
+            return int(re.search(r"^millrace_store_writes_total (\d+)", answer.read().decode(), re.MULTILINE)[1])
+
+    def heartbeats():
+        return client.ListWorkers().workers[0].last_seen_at.ToNanoseconds()
+
+    wait_until(lambda: client.counts("default") == {"pending": 54, "running": 6}, "six run")
+    before, beat = writes(), heartbeats()
+    for _ in range(4):  # each is a turn in which jobs may be dealt
+        beat = wait_until(lambda last=beat: (now := heartbeats()) != last and now, "a heartbeat")
+    assert writes() - before <= 1, "parked jobs were written again"
 
 
 def test_parked_jobs_go_by_priority_then_age(shared, make_worker, queue):
