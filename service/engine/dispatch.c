@@ -99,9 +99,11 @@ static struct lane *lane_for(const struct session *session, struct queue *queue,
   return best;
 }
 
-/* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. */
-static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority) {
+/* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. With `take`
+ * the choice counts: one that only competes, and may lose to another queue, must not use up a share. */
+static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority, bool take) {
   struct lane *lanes[PRIORITIES] = {NULL};
+  int credit[PRIORITIES];
   int total = 0, best = -1;
   for (int p = PRIORITIES - 2; p >= 0; p--) {
     lanes[p] = lane_for(session, queue, (unsigned)p);
@@ -113,45 +115,46 @@ static struct lane *weighted_lane_for(const struct session *session, struct queu
   for (int p = 0; p < PRIORITIES - 1; p++) {
     if (!lanes[p])
       continue;
-    queue->credit[p] += shares[p];
+    credit[p] = queue->credit[p] + shares[p];
     total += shares[p];
-    if (best < 0 || queue->credit[p] > queue->credit[best])
+    if (best < 0 || credit[p] > credit[best])
       best = p;
   }
-  queue->credit[best] -= total;
+  for (int p = 0; take && p < PRIORITIES - 1; p++)
+    if (lanes[p])
+      queue->credit[p] = credit[p] - (p == best ? total : 0);
   return lanes[best];
 }
 
-static struct lane *queue_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority) {
+static struct lane *queue_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority,
+                                   bool take) {
   if (!queue_is_open(turn, queue))
     return NULL;
   if (queue->settings.weighted && priority < PRIORITIES - 1)
-    return weighted_lane_for(session, queue, priority);
+    return weighted_lane_for(session, queue, priority, take);
   return lane_for(session, queue, priority);
 }
 
 /* Smooth weighted round-robin over the session's queues that have something at this priority. */
 static struct lane *choose_lane(struct turn *turn, struct session *session, unsigned priority) {
   if (session->subscriptions->len == 1)
-    return queue_lane_for(turn, session, ((struct subscription *)g_ptr_array_index(session->subscriptions, 0))->queue, priority);
+    return queue_lane_for(turn, session, ((struct subscription *)g_ptr_array_index(session->subscriptions, 0))->queue, priority,
+                          true);
   struct subscription *best = NULL;
-  struct lane *best_lane = NULL;
   int64_t total = 0;
   for (guint i = 0; i < session->subscriptions->len; i++) {
     struct subscription *subscription = g_ptr_array_index(session->subscriptions, i);
-    struct lane *lane = queue_lane_for(turn, session, subscription->queue, priority);
-    if (!lane)
+    if (!queue_lane_for(turn, session, subscription->queue, priority, false))
       continue;
     subscription->credit += subscription->weight;
     total += subscription->weight;
-    if (!best || subscription->credit > best->credit) {
+    if (!best || subscription->credit > best->credit)
       best = subscription;
-      best_lane = lane;
-    }
   }
-  if (best)
-    best->credit -= total;
-  return best_lane;
+  if (!best)
+    return NULL;
+  best->credit -= total;
+  return queue_lane_for(turn, session, best->queue, priority, true);
 }
 
 /* ---- leasing ---- */
