@@ -216,8 +216,12 @@ static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
       continue;
     }
     dealt++;
-    if (key_is_full(engine, &entry->now)) {
-      struct job next = entry->now;
+    struct job next = entry->now;
+    if (job_end_late(&next, turn->now_ms)) { /* its timer comes too late: it was created so, or a storm of timers is on */
+      turn_update(turn, entry, &next);
+      continue;
+    }
+    if (key_is_full(engine, &next)) {
       job_park(&next);
       turn_update(turn, entry, &next);
       continue;

@@ -40,7 +40,7 @@ static void job_due(struct turn *turn, struct entry *entry, enum timer_kind kind
     job_make_ready(&next, engine_sequence(turn), turn->now_ms);
     break;
   case TIMER_EXPIRY:
-    if (!job_is_waiting(next.state) || next.state == JOB_BLOCKED || next.deliveries > 0 || next.expires_at_ms != time_ms)
+    if (!job_is_waiting(next.state) || next.state == JOB_BLOCKED || job_has_started(&next) || next.expires_at_ms != time_ms)
       return;
     job_expire(&next, turn->now_ms);
     break;
