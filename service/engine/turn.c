@@ -331,9 +331,18 @@ struct entry *turn_create(struct turn *turn, const struct job *job, const struct
   return entry;
 }
 
-void turn_update(struct turn *turn, struct entry *entry, const struct job *next) {
+/* A job that waits again takes its key, if that is free. */
+static bool takes_unique_again(struct turn *turn, const struct job *old, const struct job *next) {
+  return old->state == JOB_RUNNING && job_is_waiting(next->state) && next->unique_scope == UNIQUE_WHILE_WAITING &&
+         !turn_unique_holder(turn, queue_by_number(turn->engine, next->queue), next->unique_key);
+}
+
+void turn_update(struct turn *turn, struct entry *entry, const struct job *changed) {
   g_assert(entry->exists);
   struct job old = entry->now;
+  struct job waits = *changed;
+  waits.unique_held |= takes_unique_again(turn, &old, changed);
+  const struct job *next = &waits;
   bool same_place = old.state == next->state && old.sequence == next->sequence && old.priority == next->priority &&
                     old.unique_held == next->unique_held;
   entry_change(turn, entry);

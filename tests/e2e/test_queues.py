@@ -522,6 +522,30 @@ def test_a_waiting_retry_keeps_the_key_and_takes_it_only_if_free(shared, make_wo
         client.create(queue=queue, unique_key=waiting)
 
 
+@pytest.mark.parametrize("event", ["fails", "snoozes", "is released", "is lost"])
+def test_a_job_that_waits_again_takes_its_free_key_again(shared, make_worker, queue, event):
+    client = shared.client
+    slow = api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(600))
+    key = unique(UniqueScope.WHILE_WAITING)
+    worker = make_worker(shared, [queue])
+    first = client.create(queue=queue, unique_key=key, retry_policy=slow)
+    delivery = worker.take()
+    client.PauseQueue(name=queue)
+    if event == "fails":
+        worker.fail(delivery)
+    elif event == "snoozes":
+        worker.snooze(delivery, 600)
+    elif event == "is released":
+        worker.release(delivery)
+    else:
+        worker.close()
+    assert client.job(first.id).state != JobState.RUNNING
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN", text=first.id):
+        client.create(queue=queue, unique_key=key)
+    client.CancelJob(id=first.id)
+    assert client.create(queue=queue, unique_key=key).id != first.id
+
+
 def test_unique_keys_survive_a_crash(server):
     client = server.client
     job = client.create(unique_key=unique())
