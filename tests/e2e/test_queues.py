@@ -61,6 +61,17 @@ def test_oldest_age(shared, make_worker, queue):
     assert not client.GetQueue(name=queue).queue.HasField("oldest_ready_at")
 
 
+def test_oldest_age_after_crashes(server):
+    """Places in a queue are reserved ahead of time, but not so far that they make a job look younger than it is."""
+    client = server.client
+    for _ in range(3):
+        client.create(task="nobody", queue="before")
+        server.restart()
+    job = client.create(task="nobody")
+    seen = client.GetQueue(name="default").queue
+    assert api.unix(seen.oldest_ready_at) == pytest.approx(api.unix(job.created_at), abs=4)
+
+
 def test_an_unused_name_answers_zeros_and_makes_no_queue(client):
     seen = client.GetQueue(name="never-used").queue
     assert (seen.name, seen.counts.ListFields(), seen.paused, seen.workers) == ("never-used", [], False, 0)
