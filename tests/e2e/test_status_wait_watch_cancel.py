@@ -361,6 +361,29 @@ def test_a_watch_for_no_match_says_so_and_waits(shared, queue):
     stream.cancel()
 
 
+def test_a_watch_shows_all_matches_or_none(server, queue):
+    """What does not fit is refused with a sentence, never left out silently, nor gathered in memory."""
+    client = server.client
+    client.create_many([api.JobSpec(task="work", queue=queue, labels={"half": str(i % 2)}) for i in range(10_100)])
+    stream = client.WatchJobs(filter=api.JobFilter(queues=[queue], labels={"half": "1"}))
+    seen = 0
+    while not stream.next().initial_done:
+        seen += 1
+    assert seen == 5050
+    stream.cancel()
+    with fails("RESOURCE_EXHAUSTED", text="10000"):
+        for _ in client.WatchJobs(filter=api.JobFilter(queues=[queue])):
+            pass
+    big = api.Payload(data=b"x" * 2_000_000)
+    client.create_many([api.JobSpec(task="big", queue=queue, payload=big)] * 2)
+    for _ in range(30):
+        client.create_many([api.JobSpec(task="big", queue=queue, payload=big)] * 2)
+    with fails("RESOURCE_EXHAUSTED", text="64 MiB"):
+        for _ in client.WatchJobs(filter=api.JobFilter(tasks=["big"]), view=api.View.FULL):
+            pass
+    assert client.create().state == JobState.PENDING
+
+
 def test_a_slow_watcher_is_ended(server):
     client = server.client
     stream = client.WatchJobs(filter=api.JobFilter(queues=["default"]), view=api.View.FULL, timeout_s=60)
