@@ -172,7 +172,7 @@ struct running {
   struct id id;
   uint32_t delivery;
   struct heap_node timeout; /* in engine->timeouts; key: wall clock ms, as all times of jobs */
-  size_t bytes;             /* of payload and previous result */
+  size_t bytes;             /* of payload, previous result and record */
   struct session *session;
   uint64_t delivery_seq;
   struct queue *queue;

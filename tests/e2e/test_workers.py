@@ -148,6 +148,28 @@ def test_messages_hold_at_most_100_deliveries_and_1_mib(shared, make_worker, que
         assert message.ByteSize() <= 1 << 20 or len(message.deliveries) == 1
 
 
+def test_big_previous_results_count_against_what_a_session_is_sent(server, make_worker):
+    """Eighty steps at once, each with a megabyte of the step before: more than may wait for one connection."""
+    client = server.client
+    big = '"' + "x" * 1_000_000 + '"'
+    client.PauseQueue(name="second")
+    for _ in range(80):
+        client.CreateChain(steps=[api.JobSpec(task="one", queue="first"),
+                                  api.JobSpec(task="two", queue="second", wants_previous_result=True)])
+    with make_worker(server, ["first"], concurrency=4) as first:
+        for _ in range(80):
+            first.succeed(first.take(), big)
+    worker = make_worker(server, ["second"], concurrency=100)
+    client.ResumeQueue(name="second")
+    for _ in range(80):
+        delivery = worker.take()
+        assert len(delivery.previous_result.json) == len(big)
+        worker.succeed(delivery)
+    assert not worker.is_closed()
+    for message in worker.received:
+        assert message.ByteSize() <= 1 << 20 or len(message.deliveries) == 1
+
+
 def test_a_fragmented_report_arrives_whole(shared, make_worker, queue):
     worker = make_worker(shared, [queue])
     job = create(shared, queue)
