@@ -20,7 +20,7 @@
 
 enum {
   MAIL_MAX = 20000,           /* requests that wait; beyond: RESOURCE_EXHAUSTED */
-  MAIL_BYTES_MAX = 256 << 20, /* of them together */
+  MAIL_BYTES_MAX = 256 << 20, /* of them together; and of the reports that wait: beyond, their worker is to send them again */
   TURN_MAIL_MAX = 1000,       /* pieces of mail a turn */
   TURN_PART = 64,             /* read and decided together */
   TURN_COST_MAX = 4000,       /* jobs a turn */
@@ -36,11 +36,12 @@ struct letter {
   struct mail mail;
   struct request *request;
   size_t bytes;
+  size_t *counted; /* where `bytes` are counted */
   struct id session;
   uint64_t connection;
   const char *transport;
   struct arena *arena;
-  Millrace__V1__Reports *reports; /* NULL: can't be read */
+  Millrace__V1__Reports *reports; /* NULL: can't be read, or too many wait */
 };
 
 /* ---- small things ---- */
@@ -149,8 +150,16 @@ static struct letter *letter_new(enum mail_kind kind) {
   return letter;
 }
 
-static void letter_free(struct engine *engine, struct letter *letter) {
-  __atomic_sub_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
+/* Counts the letter's bytes. False: too many wait. */
+static bool letter_count(struct letter *letter, size_t *counter, size_t bytes) {
+  letter->bytes = bytes;
+  letter->counted = counter;
+  return __atomic_add_fetch(counter, bytes, __ATOMIC_RELAXED) <= MAIL_BYTES_MAX;
+}
+
+static void letter_free(struct letter *letter) {
+  if (letter->counted)
+    __atomic_sub_fetch(letter->counted, letter->bytes, __ATOMIC_RELAXED);
   arena_free(letter->arena);
   g_free(letter);
 }
@@ -164,7 +173,7 @@ static void refuse(struct engine *engine, struct letter *letter, struct request 
     error.retry_after_ms = 100;
     error_reason(&error, "OVERLOADED", NULL);
   }
-  letter_free(engine, letter);
+  letter_free(letter);
   request_finish(request, &error, NULL);
   request_unref(request);
 }
@@ -177,9 +186,8 @@ void engine_submit(struct engine *engine, struct request *request) {
   }
   struct letter *letter = letter_new(MAIL_REQUEST);
   letter->request = request_ref(request);
-  letter->bytes = arena_used(request->arena);
-  size_t waiting = __atomic_add_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
-  if (waiting > MAIL_BYTES_MAX || !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
+  if (!letter_count(letter, &engine->mail_bytes, arena_used(request->arena)) ||
+      !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
     refuse(engine, letter, request);
 }
 
@@ -192,14 +200,14 @@ void engine_cancel(struct engine *engine, struct request *request) {
   if (mailbox_post(&engine->mailbox, &letter->mail, true))
     return;
   request_unref(request);
-  letter_free(engine, letter);
+  letter_free(letter);
 }
 
 /* ---- the hub's side ---- */
 
 static void post_session(struct engine *engine, struct letter *letter) {
   if (!mailbox_post(&engine->mailbox, &letter->mail, true))
-    letter_free(engine, letter);
+    letter_free(letter);
 }
 
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name) {
@@ -224,6 +232,10 @@ void engine_session_reports(struct engine *engine, const struct id *session, uin
   letter->connection = connection;
   letter->arena = arena_new(REQUEST_ARENA_BYTES_MAX);
   letter->reports = millrace__v1__reports__unpack(arena_protobuf(letter->arena), length, bytes);
+  if (!letter_count(letter, &engine->report_bytes, arena_used(letter->arena))) {
+    letter->reports = NULL;
+    arena_reset(letter->arena);
+  }
   post_session(engine, letter);
 }
 
@@ -288,7 +300,7 @@ static void open_mail(struct turn *turn, struct mail *mail) {
     release_call(turn->release, (void (*)(void *))arena_free, letter->arena);
     letter->arena = NULL;
   }
-  letter_free(turn->engine, letter);
+  letter_free(letter);
 }
 
 /* Once a second: what depends on time alone. */

@@ -143,8 +143,8 @@ void engine_cancel(struct engine *engine, struct request *request);
  * `transport_name` is a constant: "nng" or "grpc". */
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name);
 void engine_session_disconnected(struct engine *engine, const struct id *session, uint64_t connection);
-/* A packed Reports message came in; copied. A message that can't be read, or leaves a gap, makes the engine ask for the
- * connection's end by transport.drop. */
+/* A packed Reports message came in; copied. A message that can't be read, leaves a gap, or comes when too many wait,
+ * makes the engine ask for the connection's end by transport.drop. */
 void engine_session_reports(struct engine *engine, const struct id *session, uint64_t connection, const uint8_t *bytes,
                             size_t length);
 

@@ -255,9 +255,10 @@ struct engine {
   struct reader *reader;
   GThread *thread;
   bool started;
-  bool stopping;     /* atomic: no more requests */
-  bool closing;      /* atomic: the thread ends when the mailbox is empty */
-  size_t mail_bytes; /* atomic: of the requests that wait */
+  bool stopping;       /* atomic: no more requests */
+  bool closing;        /* atomic: the thread ends when the mailbox is empty */
+  size_t mail_bytes;   /* atomic: of the requests that wait */
+  size_t report_bytes; /* atomic: of the reports that wait */
   int64_t started_wall_ms;
   bool failed;
   GRand *random;
