@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that die, stall, are slow, lose the wire or talk nonsense; and the server stopped under them."""
+import shutil
 import signal
 import threading
 import time
@@ -543,6 +544,32 @@ def test_a_gap_or_garbage_closes_the_connection_and_costs_nothing(shared, make_w
     worker.succeed(delivery)
     ended = shared.client.job(job.id)
     assert (ended.state, ended.deliveries) == (JobState.SUCCEEDED, 1)
+
+
+def test_a_server_set_back_to_a_checkpoint_takes_its_workers_anew(make_server, make_worker, tmp_path):
+    """The worker has received more than the copy knows of: only a new session can help, and its jobs run elsewhere."""
+    server = make_server({"--checkpoint-dir": str(tmp_path)})
+    client = server.client
+    worker = make_worker(server)
+    client.Checkpoint(name="copy")
+    client.create()
+    worker.take()
+    server.kill()
+    shutil.rmtree(server.data)
+    (tmp_path / "copy").rename(server.data)
+    server.start()
+    worker.connect()  # its first heartbeat tells
+
+    def is_gone():
+        try:
+            worker.resume()
+            return False
+        except api.Failure as failure:
+            return failure.code == "NOT_FOUND"
+
+    wait_until(is_gone, "the session has ended")
+    job = client.create()
+    assert make_worker(server).take().job_id == job.id
 
 
 @BOTH
