@@ -8,6 +8,7 @@
 #include "core/validate.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
+#include "engine/compaction.h"
 #include "engine/dispatch.h"
 #include "engine/queues.h"
 #include "engine/reader.h"
@@ -519,6 +520,7 @@ void engine_stop(struct engine *engine) {
   mailbox_close(&engine->mailbox);
   g_thread_join(engine->thread);
   engine->thread = NULL;
+  compaction_stop(engine);
   syncer_stop(engine->syncer);
   free_slices(engine); /* those who asked for unfinished work are answered */
 }

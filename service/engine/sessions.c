@@ -346,8 +346,7 @@ static void sync_up(struct turn *turn, struct session *session, uint64_t receive
  * broken. No reconnect cures it, so the session ends and the worker registers anew. What never reached the worker is live still,
  * or was revoked and takes a slot: messages beyond that were received. */
 static bool marks_agree(const struct session *session, uint64_t received_up_to) {
-  return received_up_to <= session->delivery_seq &&
-         (session->synced || session->delivery_seq - received_up_to <= UNRECEIVED_MAX);
+  return received_up_to <= session->delivery_seq && (session->synced || session->delivery_seq - received_up_to <= UNRECEIVED_MAX);
 }
 
 static void heartbeat(struct turn *turn, struct session *session, const Millrace__V1__Heartbeat *message) {

@@ -247,6 +247,13 @@ struct slice_work {
   void (*free)(struct slice_work *work);
 };
 
+struct compaction {
+  GThread *thread;  /* NULL: none, or joined */
+  bool working;     /* atomic */
+  uint64_t removed; /* jobs, since the last one */
+  int64_t next_ms;  /* monotonic: not before */
+};
+
 struct engine {
   struct engine_options options;
   struct store *store;
@@ -298,6 +305,7 @@ struct engine {
   bool disk_low;
   bool retention_due;
   guint retention_next; /* queue looked at next */
+  struct compaction compaction;
 
   struct engine_statistics statistics;
   /* Read by other threads under `statistics_mutex`. */

@@ -5,6 +5,7 @@
 
 #include "engine/batches.h"
 #include "engine/chains.h"
+#include "engine/compaction.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
@@ -227,4 +228,6 @@ void retention_run(struct turn *turn) {
   }
   engine->retention_due = engine->retention_due && turn->cost >= RETENTION_SLICE;
   engine->again |= engine->retention_due;
+  if (!engine->retention_due)
+    compaction_run(turn);
 }

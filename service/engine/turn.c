@@ -377,13 +377,16 @@ void turn_remove(struct turn *turn, struct entry *entry) {
     entry_change(turn, entry);
     entry->now = next;
     leave(turn, entry, &old, &next);
+    turn->engine->compaction.removed++; /* its bodies go now */
     timers_note(turn->engine, next.delete_at_ms);
     return;
   }
   entry_change(turn, entry);
   entry->exists = false;
-  if (old.state != JOB_DELETED)
-    leave(turn, entry, &old, NULL);
+  if (old.state == JOB_DELETED)
+    return;
+  turn->engine->compaction.removed++;
+  leave(turn, entry, &old, NULL);
 }
 
 void turn_forget(struct turn *turn, struct entry *entry) {

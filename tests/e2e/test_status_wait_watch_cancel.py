@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users see of a job: status, result, error, history, log, waiting reason; wait, watch, list, cancel, update, delete."""
+import os
+import re
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -656,6 +659,22 @@ def test_retention_keeps_up_with_what_ends(shared, queue):
     client.create_many([api.JobSpec(task="work", queue=queue)] * 10_000)
     assert client.PurgeQueue(name=queue).purged == 10_000
     wait_until(lambda: client.counts(queue) == {"cancelled": 10}, "only ten are kept", timeout_s=20)
+
+
+def test_the_disk_space_of_many_removed_jobs_is_given_back(server):
+    client = server.client
+
+    def disk_bytes():
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['monitor']}/metrics", timeout=10) as answer:
+            return float(re.search(r"^millrace_store_disk_bytes (\S+)", answer.read().decode(), re.MULTILINE)[1])
+
+    client.UpdateQueue(name="default", settings=api.QueueSettings(retention_count=api.UInt32Value(value=10)))
+    for _ in range(101):
+        client.CreateJobs(jobs=[api.JobSpec(task="work", payload=api.Payload(data=os.urandom(400))) for _ in range(1000)])
+    full = disk_bytes()
+    assert full > 40_000_000
+    assert client.PurgeQueue(name="default", timeout_s=120).purged == 101_000
+    wait_until(lambda: disk_bytes() < full / 2, "most of it is free again", timeout_s=60, every_s=0.2)
 
 
 def test_retention_by_count_spares_a_unique_key_held_for_a_period(shared, make_worker, queue):
