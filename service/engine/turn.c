@@ -391,6 +391,8 @@ void turn_remove(struct turn *turn, struct entry *entry) {
 
 void turn_forget(struct turn *turn, struct entry *entry) {
   g_assert(entry->exists && entry->spec_new && !entry->existed);
+  watches_tell(turn, entry, true); /* those who watch were told that it is there */
+  turn->engine->statistics.jobs_created--;
   entry->exists = entry->spec_loaded = entry->spec_new = false;
   leave(turn, entry, &entry->now, NULL);
 }
