@@ -10,7 +10,7 @@
 #include "millrace/v1/common.pb-c.h"
 
 /* Deliveries of one turn: more wait for the next, so that reports and creates get their turn too. */
-enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16, UNPARK_KEYS = 100, UNPARK_COST_MAX = 1000 };
+enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16, UNPARK_UNSERVED_MAX = 1000, UNPARK_KEYS = 100, UNPARK_COST_MAX = 1000 };
 
 /* Shares of HIGH, NORMAL and LOW in a weighted queue, by priority index. */
 static const int shares[PRIORITIES] = {1, 3, 6, 0};
@@ -25,6 +25,13 @@ void dispatch_servers_changed(struct engine *engine, struct session *session) {
 
 static bool session_takes(const struct session *session) {
   return session->synced && !session->quiet;
+}
+
+static bool any_session(const struct queue *queue) {
+  for (guint i = 0; i < queue->subscriptions->len; i++)
+    if (session_takes(((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session))
+      return true;
+  return false;
 }
 
 static bool task_is_served(const struct queue *queue, const struct task *task) {
@@ -44,7 +51,10 @@ static void refresh_served(struct engine *engine, struct queue *queue) {
     struct task *task = task_by_number(queue, i);
     if (!task)
       continue;
+    bool was_served = task->served;
     task->served = task_is_served(queue, task);
+    if (was_served && !task->served && queue->counts[JOB_PARKED] && any_session(queue))
+      dispatch_unpark_later(engine); /* a ready job of it may stand in the way of parked ones of other tasks */
     for (int p = 0; p < PRIORITIES; p++)
       if (task->lanes[p])
         lane_sort(engine, task->lanes[p]);
@@ -246,8 +256,15 @@ void dispatch_unpark(struct turn *turn, uint32_t queue, const char *concurrency_
   concurrencies_at(turn->unpark, queue, concurrency_key)->lost++;
 }
 
-/* The next `count` parked jobs of the key become ready, whatever else this turn has done to those in front of them. */
+/* Ready, it would keep its key from jobs of other tasks and not run itself. */
+static bool stands_in_the_way(struct queue *queue, const struct job *job) {
+  return !task_by_number(queue, job->task)->served && any_session(queue);
+}
+
+/* The next `count` parked jobs of the key become ready, whatever else this turn has done to those in front of them. One whose
+ * task nobody serves, while other tasks are served, becomes ready too but does not count. */
 static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_key, unsigned count) {
+  unsigned unserved = 0;
   struct key from, until;
   key_parked_prefix(&from, queue, concurrency_key);
   bool bounded = key_after_prefix(&from, &until);
@@ -266,9 +283,12 @@ static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_ke
       struct job next = entry->now;
       job_unpark(&next);
       turn_update(turn, entry, &next);
-      count--;
+      if (stands_in_the_way(queue_by_number(turn->engine, queue), &next))
+        unserved++;
+      else
+        count--;
     }
-    more = rows.count == range.limit;
+    more = rows.count == range.limit && unserved < UNPARK_UNSERVED_MAX;
     if (more) { /* go on right behind the last one: its key and a zero byte */
       struct slice last = rows.rows[rows.count - 1].key;
       memcpy(from.bytes, last.data, last.length);
@@ -318,13 +338,6 @@ void dispatch_run(struct turn *turn) {
 
 /* ---- why does it wait? ---- */
 
-static bool any_session(const struct queue *queue) {
-  for (guint i = 0; i < queue->subscriptions->len; i++)
-    if (session_takes(((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session))
-      return true;
-  return false;
-}
-
 int dispatch_waiting_reason(struct turn *turn, const struct job *job) {
   switch (job->state) {
   case JOB_SCHEDULED:
@@ -354,20 +367,21 @@ int dispatch_waiting_reason(struct turn *turn, const struct job *job) {
   return MILLRACE__V1__WAITING_REASON__WAITING_REASON_NO_FREE_SLOT;
 }
 
-/* ---- recovery ---- */
+/* ---- all keys ---- */
 
 struct unpark_work {
   struct slice_work work;
+  struct engine *engine;
   struct key from;
 };
 
 static void unpark_work_free(struct slice_work *work) {
+  ((struct unpark_work *)(void *)work)->engine->unparking = false;
   g_free(work);
 }
 
-/* Of each key with parked jobs, as many become ready as its limit allows; they park again if holders have come through the
- * restart. */
-static bool recover_step(struct turn *turn, struct slice_work *work) {
+/* Of each key with parked jobs, as many become ready as its limit allows; they park again if it has its holders. */
+static bool unpark_step(struct turn *turn, struct slice_work *work) {
   struct unpark_work *self = (struct unpark_work *)(void *)work;
   for (int keys = 0; keys < UNPARK_KEYS && turn->cost < UNPARK_COST_MAX; keys++) {
     struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
@@ -395,8 +409,12 @@ static bool recover_step(struct turn *turn, struct slice_work *work) {
   return true;
 }
 
-void dispatch_recover(struct engine *engine) {
+void dispatch_unpark_later(struct engine *engine) {
+  if (engine->unparking)
+    return;
+  engine->unparking = true;
   struct unpark_work *work = g_new0(struct unpark_work, 1);
-  work->work = (struct slice_work){recover_step, unpark_work_free};
+  work->engine = engine;
+  work->work = (struct slice_work){unpark_step, unpark_work_free};
   engine_add_slice(engine, &work->work);
 }

@@ -490,7 +490,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     engine_free(engine);
     return status;
   }
-  dispatch_recover(engine);
+  dispatch_unpark_later(engine);
   engine->syncer = syncer_new(engine, &engine->options);
   engine->reader = reader_new(engine);
   *out_engine = engine;

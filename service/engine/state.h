@@ -137,6 +137,7 @@ struct session {
   uint64_t connection; /* 0: none */
   const char *transport;
   bool synced;    /* the first heartbeat on this connection came */
+  bool gap;       /* the last report message left one */
   bool recovered; /* from the store, and not heard since */
   bool quiet;
   bool drain;
@@ -304,6 +305,7 @@ struct engine {
   size_t active_lanes[PRIORITIES];
   bool disk_low;
   bool retention_due;
+  bool unparking;       /* a slice looks at all concurrency keys */
   guint retention_next; /* queue looked at next */
   struct compaction compaction;
 

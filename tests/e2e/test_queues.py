@@ -279,6 +279,25 @@ def test_each_job_carries_its_limit(shared, make_worker, queue):
     assert worker.take().job_id == wide.id
 
 
+def test_a_job_that_nobody_handles_keeps_its_key_from_nobody(shared, make_worker, queue):
+    client = shared.client
+    key = api.ConcurrencyKey(key="k")
+    worker = make_worker(shared, [queue], concurrency=5)
+    doomed = make_worker(shared, [queue], tasks=["lost"], concurrency=1)
+    worker_tasks = make_worker(shared, [queue], tasks=["kept"], concurrency=5)
+    worker.close()
+    client.create(task="kept", queue=queue, concurrency_key=key)
+    delivery = worker_tasks.take()
+    orphans = [client.create(task="lost", queue=queue, concurrency_key=key, priority=JobPriority.HIGH).id for _ in range(3)]
+    parked = client.create(task="kept", queue=queue, concurrency_key=key)
+    wait_until(lambda: all(client.job(i).waiting_reason == WaitingReason.CONCURRENCY_KEY for i in (*orphans, parked.id)), "they are parked")
+    doomed.close()
+    wait_until(lambda: len(client.ListWorkers(queue=queue).workers) == 1, "nobody handles the task any more")
+    worker_tasks.succeed(delivery)
+    assert worker_tasks.take().job_id == parked.id
+    assert {client.job(i).waiting_reason for i in orphans} == {WaitingReason.NO_WORKER_FOR_TASK}
+
+
 def test_parked_jobs_cost_nothing_while_they_wait(server, make_worker):
     """They are not moved about: a server with nothing to do writes nothing."""
     client = server.client
