@@ -379,13 +379,21 @@ void session_reports(struct turn *turn, struct session *session, uint64_t connec
   session->heard_ms = turn->engine->silence_ms;
   session->last_seen_ms = turn->now_ms;
   if (reports->report_seq > session->report_seq + 1) {
-    drop(turn, session, "a report message is missing before this one");
+    /* A new connection begins with what was not accepted. When that leaves a gap again, the server has gone back to a copy of its
+     * store, and no reconnect cures it. */
+    if (session->gap) {
+      session_end(turn, session, "its numbers are not ours");
+    } else {
+      session->gap = true;
+      drop(turn, session, "a report message is missing before this one");
+    }
     return;
   }
   if (reports->report_seq && reports->report_seq == session->report_seq + 1) {
     for (size_t i = 0; i < reports->n_reports; i++)
       report_apply(turn, session, reports->reports[i]);
     session->report_seq = reports->report_seq;
+    session->gap = false;
     session_touch(turn, session);
   }
   if (reports->report_seq)

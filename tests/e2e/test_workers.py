@@ -572,6 +572,29 @@ def test_a_server_set_back_to_a_checkpoint_takes_its_workers_anew(make_server, m
     assert make_worker(server).take().job_id == job.id
 
 
+def test_a_server_that_has_forgotten_reports_takes_its_worker_anew(make_server, make_worker, tmp_path):
+    """The copy is from before a report that was accepted since: the worker will never send that one again."""
+    server = make_server({"--checkpoint-dir": str(tmp_path)})
+    client = server.client
+    worker = make_worker(server)
+    first, second = client.create(), client.create()
+    deliveries = worker.take_many(2)
+    client.Checkpoint(name="copy")
+    worker.succeed(deliveries[0])
+    server.kill()
+    shutil.rmtree(server.data)
+    (tmp_path / "copy").rename(server.data)
+    server.start()
+    for _ in range(2):  # a reconnect does not cure it
+        worker.connect()
+        worker.succeed(deliveries[1], wait=False)
+        wait_until(worker.is_closed, "closed")
+    with pytest.raises(api.Failure, match="NOT_FOUND"):
+        worker.resume()
+    other = make_worker(server, concurrency=2)
+    assert {d.job_id for d in other.take_many(2)} == {first.id, second.id}
+
+
 @BOTH
 def test_a_repeat_is_dropped(shared, make_worker, queue, transport):
     worker = make_worker(shared, [queue], transport=transport)
