@@ -247,6 +247,10 @@ void syncer_stop(struct syncer *syncer) {
   if (syncer->thread)
     g_thread_join(syncer->thread);
   syncer->thread = NULL;
+  struct error error;
+  if (!syncer->failed_already && syncer->written > syncer->synced &&
+      store_sync(syncer->store, syncer->written, &error) != STATUS_OK && syncer->failed)
+    syncer->failed(syncer->callback_context, &error);
 }
 
 void syncer_free(struct syncer *syncer) {
