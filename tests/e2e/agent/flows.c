@@ -41,13 +41,15 @@ enum millrace_code chain_create(struct command *command) {
 
 enum millrace_code chain_get(struct command *command) {
   struct millrace_chain *chain = NULL;
-  return answer_chain(command, millrace_chain_get(client, id_of(command), &chain, &command->error), chain);
+  enum millrace_code code = millrace_chain_get(client, id_of(command), &chain, &command->error);
+  return answer_chain(command, code, chain);
 }
 
 enum millrace_code chain_wait(struct command *command) {
   struct millrace_chain *chain = NULL;
   int64_t timeout_ms = ms_of(command->fields, "timeout");
-  return answer_chain(command, millrace_chain_wait(client, id_of(command), timeout_ms, &chain, &command->error), chain);
+  enum millrace_code code = millrace_chain_wait(client, id_of(command), timeout_ms, &chain, &command->error);
+  return answer_chain(command, code, chain);
 }
 
 enum millrace_code chain_cancel(struct command *command) {
@@ -81,7 +83,8 @@ enum millrace_code batch_create(struct command *command) {
       .seal = flag_of(command->fields, "seal"),
   };
   spec.items = specs_of(command, "items", &spec.item_count);
-  return answer_batch(command, millrace_batch_create(client, &spec, &batch, &command->error), batch);
+  enum millrace_code code = millrace_batch_create(client, &spec, &batch, &command->error);
+  return answer_batch(command, code, batch);
 }
 
 enum millrace_code batch_add(struct command *command) {
@@ -103,18 +106,21 @@ enum millrace_code batch_add(struct command *command) {
 
 enum millrace_code batch_seal(struct command *command) {
   struct millrace_batch *batch = NULL;
-  return answer_batch(command, millrace_batch_seal(client, id_of(command), &batch, &command->error), batch);
+  enum millrace_code code = millrace_batch_seal(client, id_of(command), &batch, &command->error);
+  return answer_batch(command, code, batch);
 }
 
 enum millrace_code batch_get(struct command *command) {
   struct millrace_batch *batch = NULL;
-  return answer_batch(command, millrace_batch_get(client, id_of(command), &batch, &command->error), batch);
+  enum millrace_code code = millrace_batch_get(client, id_of(command), &batch, &command->error);
+  return answer_batch(command, code, batch);
 }
 
 enum millrace_code batch_wait(struct command *command) {
   struct millrace_batch *batch = NULL;
   int64_t timeout_ms = ms_of(command->fields, "timeout");
-  return answer_batch(command, millrace_batch_wait(client, id_of(command), timeout_ms, &batch, &command->error), batch);
+  enum millrace_code code = millrace_batch_wait(client, id_of(command), timeout_ms, &batch, &command->error);
+  return answer_batch(command, code, batch);
 }
 
 enum millrace_code batch_cancel(struct command *command) {
@@ -137,22 +143,26 @@ static enum millrace_code answer_schedule(struct command *command, enum millrace
 enum millrace_code schedule_create(struct command *command) {
   struct millrace_schedule *schedule = NULL;
   const struct millrace_schedule_spec spec = schedule_of(command, command->fields);
-  return answer_schedule(command, millrace_schedule_create(client, &spec, &schedule, &command->error), schedule);
+  enum millrace_code code = millrace_schedule_create(client, &spec, &schedule, &command->error);
+  return answer_schedule(command, code, schedule);
 }
 
 enum millrace_code schedule_get(struct command *command) {
   struct millrace_schedule *schedule = NULL;
-  return answer_schedule(command, millrace_schedule_get(client, name_of(command), &schedule, &command->error), schedule);
+  enum millrace_code code = millrace_schedule_get(client, name_of(command), &schedule, &command->error);
+  return answer_schedule(command, code, schedule);
 }
 
 enum millrace_code schedule_pause(struct command *command) {
   struct millrace_schedule *schedule = NULL;
-  return answer_schedule(command, millrace_schedule_pause(client, name_of(command), &schedule, &command->error), schedule);
+  enum millrace_code code = millrace_schedule_pause(client, name_of(command), &schedule, &command->error);
+  return answer_schedule(command, code, schedule);
 }
 
 enum millrace_code schedule_resume(struct command *command) {
   struct millrace_schedule *schedule = NULL;
-  return answer_schedule(command, millrace_schedule_resume(client, name_of(command), &schedule, &command->error), schedule);
+  enum millrace_code code = millrace_schedule_resume(client, name_of(command), &schedule, &command->error);
+  return answer_schedule(command, code, schedule);
 }
 
 enum millrace_code schedule_delete(struct command *command) {
@@ -240,17 +250,20 @@ static enum millrace_code answer_queue(struct command *command, enum millrace_co
 
 enum millrace_code queue_get(struct command *command) {
   struct millrace_queue *queue = NULL;
-  return answer_queue(command, millrace_queue_get(client, name_of(command), &queue, &command->error), queue);
+  enum millrace_code code = millrace_queue_get(client, name_of(command), &queue, &command->error);
+  return answer_queue(command, code, queue);
 }
 
 enum millrace_code queue_pause(struct command *command) {
   struct millrace_queue *queue = NULL;
-  return answer_queue(command, millrace_queue_pause(client, name_of(command), &queue, &command->error), queue);
+  enum millrace_code code = millrace_queue_pause(client, name_of(command), &queue, &command->error);
+  return answer_queue(command, code, queue);
 }
 
 enum millrace_code queue_resume(struct command *command) {
   struct millrace_queue *queue = NULL;
-  return answer_queue(command, millrace_queue_resume(client, name_of(command), &queue, &command->error), queue);
+  enum millrace_code code = millrace_queue_resume(client, name_of(command), &queue, &command->error);
+  return answer_queue(command, code, queue);
 }
 
 enum millrace_code queue_purge(struct command *command) {

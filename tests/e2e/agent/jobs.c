@@ -157,7 +157,8 @@ enum millrace_code job_cancel(struct command *command) {
 
 enum millrace_code job_retry(struct command *command) {
   struct millrace_job *job = NULL;
-  return answer(command, millrace_job_retry(client, text_of(command->fields, "id"), &job, &command->error), job);
+  enum millrace_code code = millrace_job_retry(client, text_of(command->fields, "id"), &job, &command->error);
+  return answer(command, code, job);
 }
 
 /* ---- watch ---- */

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every scenario with every client over both transports: as it stands, and with the server or the worker killed in its middle."""
+import os
+
+import pytest
+from agent import CLIENTS
+from scenario import Play, load_all
+
+TRANSPORTS = ("nng", "grpc")
+
+
+def plays():
+    """scenario[client-transport] and, where somebody may die, scenario[client-transport-kill-victim]."""
+    wanted = os.environ.get("MILLRACE_CLIENTS", ",".join(CLIENTS)).split(",")
+    for client in wanted:
+        for transport in TRANSPORTS:
+            for scenario in load_all():
+                if scenario.only and client not in scenario.only:
+                    continue
+                for killed in (None, *scenario.may_die):
+                    name = f"{scenario.name}-{client}-{transport}" + (f"-kill-{killed}" if killed else "")
+                    yield pytest.param(scenario, client, transport, killed, id=name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario, client, transport, killed", plays())
+def test_scenario(scenario, client, transport, killed, server, agents, tmp_path):
+    options = scenario.client_options
+    producer = agents.start(client, transport, server.target, options) if options else agents.shared(client, transport, server.target)
+    try:
+        Play(scenario, server, producer, tmp_path, killed).run()
+    finally:
+        if options:
+            producer.kill()
