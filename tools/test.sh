@@ -54,8 +54,8 @@ fi
 run "C" c_tests
 # These mostly wait, so more run at a time than there are cores.
 run "tests/e2e" python_tests tests/e2e $((2 * jobs)) --ignore tests/e2e/clients
-# One set of scenarios for all clients.
-run "scenarios" python_tests tests/e2e/clients $((2 * jobs))
+# One set of scenarios for all clients, which mostly wait, too.
+run "scenarios" python_tests tests/e2e/clients $((4 * jobs))
 # These load the machine and measure: one at a time.
 run "tests/crash" python_tests tests/crash 0
 for script in clients/*/test.sh; do

@@ -167,7 +167,6 @@ struct watching {
   struct command *command;
   const char *until;
   const char *last;
-  bool done;
 };
 
 static bool seen(void *context, const struct millrace_job_event *event) {
@@ -180,32 +179,23 @@ static bool seen(void *context, const struct millrace_job_event *event) {
   g_autofree char *line =
       g_strdup_printf("{\"number\": %s, \"event\": \"state\", \"state\": \"%s\"}", watching->command->number, state);
   say_line(line, strlen(line));
-  watching->done = g_strcmp0(state, watching->until) == 0;
-  return !watching->done;
+  return g_strcmp0(state, watching->until) != 0;
 }
 
 enum millrace_code job_watch(struct command *command) {
-  struct watching watching = {command, text_of(command->fields, "until"), NULL, false};
+  struct watching watching = {command, text_of(command->fields, "until"), NULL};
   const char *id = text_of(command->fields, "id");
   const struct millrace_job_filter filter = {.ids = &id, .id_count = 1};
-  int64_t end_us = g_get_monotonic_time() + ms_of(command->fields, "timeout") * 1000;
   yajl_gen_map_open(command->out);
   put_key(command->out, "states");
   yajl_gen_array_open(command->out);
-  while (!watching.done) {
-    int64_t left_ms = (end_us - g_get_monotonic_time()) / 1000;
-    if (left_ms <= 0)
-      return wait_timeout(command, watching.last);
-    enum millrace_code code = millrace_job_watch(client, &filter, left_ms, seen, &watching, &command->error);
-    /* A watch that breaks is begun again, and starts over with the state that there is. */
-    if (code == MILLRACE_UNAVAILABLE)
-      g_usleep(100 * 1000);
-    else if (code != MILLRACE_OK && code != MILLRACE_DEADLINE_EXCEEDED)
-      return code;
-  }
+  enum millrace_code code =
+      millrace_job_watch(client, &filter, ms_of(command->fields, "timeout"), seen, &watching, &command->error);
+  if (code == MILLRACE_DEADLINE_EXCEEDED)
+    return wait_timeout(command, watching.last);
   yajl_gen_array_close(command->out);
   yajl_gen_map_close(command->out);
-  return MILLRACE_OK;
+  return code;
 }
 
 /* ---- list ---- */

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """One server and one producer for many tests: each test has queues of its own."""
-import os
-
 import pytest
 from agent import Agent, MissingToolchain, program
 
@@ -26,12 +24,11 @@ def server(session_server):
 
 
 class Agents:
-    """Agents of the tests of this process: the last few stay for the next test."""
+    """Agents of the tests of this process: the producer stays for the next test, if that has the same client and transport."""
 
-    def __init__(self, directory, kept):
+    def __init__(self, directory):
         self._directory = directory
-        self._kept = kept
-        self._agents = {}
+        self._shared = None
         self._missing = {}
         self._started = 0
 
@@ -51,24 +48,23 @@ class Agents:
 
     def shared(self, client, transport, address):
         """The agent that tests of this client share."""
-        key = (client, transport)
-        agent = self._agents.pop(key, None)
-        if agent is None or not agent.is_alive():
-            agent = self.start(client, transport, address)
-        self._agents[key] = agent
-        while len(self._agents) > self._kept:
-            self._agents.pop(next(iter(self._agents))).kill()
-        return agent
+        agent = self._shared
+        if agent and agent.is_alive() and (agent.client, agent.transport) == (client, transport):
+            return agent
+        self.end()
+        self._shared = self.start(client, transport, address)
+        return self._shared
 
     def end(self):
-        """Ends them all."""
-        for agent in self._agents.values():
-            agent.kill()
+        """Ends it."""
+        if self._shared:
+            self._shared.kill()
+        self._shared = None
 
 
 @pytest.fixture(scope="session")
 def agents(tmp_path_factory):
     """Producers that are kept between tests."""
-    made = Agents(tmp_path_factory.mktemp("agents"), kept=int(os.environ.get("MILLRACE_AGENTS_KEPT", "2")))
+    made = Agents(tmp_path_factory.mktemp("agents"))
     yield made
     made.end()

@@ -11,12 +11,56 @@ from harness import api
 from harness.wait import SOON_S, never, wait_until
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "scenarios"
-MODIFIERS = {"as", "expect", "unless_killed", "error", "background", "within", "by", "eventually"}
+MODIFIERS = {"as", "expect", "unless_killed", "error", "background", "within", "eventually"}
+SPEC = {"id", "task", "queue", "priority", "payload", "delay", "run_at", "expires_in", "expires_at", "total_timeout", "attempt_timeout",
+        "retry", "labels", "unique", "concurrency", "retention", "traceparent", "wants_previous_result"}
 SPEC_LISTS = ("jobs", "steps", "items")
 SPEC_FIELDS = ("defaults", "on_success", "on_complete", "on_failure", "job")
-# What a bare word after the command stands for, if it is not the name of something made before.
-WORDS = {"queue_get": "name", "queue_pause": "name", "queue_resume": "name", "queue_purge": "name", "schedule_get": "name",
-         "schedule_run": "name", "create_many": "mode", "schedule_pause": "name", "schedule_resume": "name", "schedule_delete": "name"}
+SCHEDULE = {"name", "cron", "interval", "time_zone", "start_at", "end_at", "overlap", "catch_up_window", "description", "job"}
+WAIT, CANCEL = {"id", "timeout"}, {"id", "terminate", "reason"}
+# The commands of the protocol: what a bare word after the command stands for, and the fields.
+COMMANDS = {
+    "create": (None, SPEC),
+    "create_many": ("mode", {"mode", "jobs", "repeat"}),
+    "get": ("id", {"id", "log"}),
+    "wait": ("id", WAIT),
+    "watch": ("id", {"id", "until", "timeout"}),
+    "list": (None, {"queues", "tasks", "states", "ids", "labels", "batch_id", "chain_id"}),
+    "cancel": ("id", CANCEL),
+    "retry": ("id", {"id"}),
+    "chain_create": (None, {"id", "steps", "on_failure"}),
+    "chain_get": ("id", {"id"}),
+    "chain_wait": ("id", WAIT),
+    "chain_cancel": ("id", CANCEL),
+    "batch_create": (None, {"id", "description", "defaults", "items", "seal", "on_success", "on_complete"}),
+    "batch_add": ("id", {"id", "chunk", "items", "last"}),
+    "batch_seal": ("id", {"id"}),
+    "batch_get": ("id", {"id"}),
+    "batch_wait": ("id", WAIT),
+    "batch_cancel": ("id", CANCEL),
+    "schedule_create": (None, SCHEDULE),
+    "schedules_declare": (None, {"owner", "schedules", "prune"}),
+    "schedule_get": ("name", {"name"}),
+    "schedule_list": (None, {"owner"}),
+    "schedule_pause": ("name", {"name"}),
+    "schedule_resume": ("name", {"name"}),
+    "schedule_run": ("name", {"name"}),
+    "schedule_delete": ("name", {"name"}),
+    "schedule_preview": (None, {"cron", "interval", "time_zone", "after", "count"}),
+    "queue_get": ("name", {"name"}),
+    "queue_pause": ("name", {"name"}),
+    "queue_resume": ("name", {"name"}),
+    "queue_purge": ("name", {"name"}),
+}
+# The runner's own verbs and their fields; the README tells them.
+VERBS = {
+    "worker": {"name", "dies", "queues", "concurrency", "handlers", "tasks", "stop_grace", "terminate_grace", "middleware"},
+    "stop_worker": set(), "terminate_worker": set(), "kill_worker": set(), "worker_dies": {"codes"},
+    "replace_worker": {"if_ended_with"}, "worker_log": {"line_with"},
+    "kill_server": set(), "stop_server": set(), "start_server": set(), "may_die": set(),
+    "inspect": set(), "in_order": set(), "together_at_most": {"jobs"}, "stays": {"state", "seconds"}, "all_created": set(),
+    "join": set(), "event": {"state"}, "limit_queue": set(),
+}
 OUTCOMES = {value: name.lower() for name, value in api.AttemptOutcome.__members__.items()}
 
 
@@ -31,6 +75,11 @@ class Scenario:
         self.only = document.pop("only", None)
         self.client_options = document.pop("client", {})
         assert not document, f"{path.name}: what is {list(document)}?"
+        for step in self.steps:
+            verb, value = next(iter(step.items()))
+            fields = set(step) - {verb} - MODIFIERS | (set(value) if isinstance(value, dict) else set())
+            unknown = fields - (COMMANDS[verb][1] if verb in COMMANDS else VERBS[verb])
+            assert not unknown, f"{path.name}: {verb} has no {unknown}"
         self.may_die = [victim for step in self.steps for victim in step.get("may_die", ())]
         assert self.may_die == list(dict.fromkeys(self.may_die)), f"{path.name}: each may die once"
 
@@ -82,27 +131,22 @@ class Play:
         if isinstance(value, dict):
             step = {**value, **step}
             value = None
-        for key in ("as", "by", "background"):
-            modifiers.setdefault(key, None)
-        own = getattr(self, "_do_" + verb, None)
-        if own:
-            self._judge(own(value, step, modifiers), modifiers)
+        if verb in VERBS:
+            self._judge(getattr(self, "_do_" + verb)(value, step, modifiers), modifiers)
             return
         fields = self._fields(verb, value, step)
-        agent = self.workers[modifiers["by"]][0] if modifiers["by"] else self.producer
-        if modifiers["background"]:
-            self.known[modifiers["as"]] = agent.send(verb, **fields)
-            return
-        if modifiers.get("eventually"):
-            wait_until(lambda: self._judge(self._try(agent, verb, fields, modifiers), modifiers) or True, f"{verb} as expected",
+        if modifiers.get("background"):
+            self.known[modifiers["as"]] = self.producer.send(verb, **fields)
+        elif modifiers.get("eventually"):
+            wait_until(lambda: self._judge(self._try(verb, fields, modifiers), modifiers) or True, f"{verb} as expected",
                        modifiers.get("within", SOON_S))
-            return
-        self._judge(self._answer(agent.send(verb, **fields), modifiers), modifiers)
+        else:
+            self._judge(self._answer(self.producer.send(verb, **fields), modifiers), modifiers)
 
-    def _try(self, agent, verb, fields, modifiers):
+    def _try(self, verb, fields, modifiers):
         """One of several calls; a server that can't be reached may come back."""
         try:
-            return self._answer(agent.send(verb, **fields), modifiers)
+            return self._answer(self.producer.send(verb, **fields), modifiers)
         except AgentError as error:
             assert error.error["kind"] != "unavailable", error
             raise
@@ -173,8 +217,8 @@ class Play:
             if word in self.known and word != "queue":
                 fields["id"] = self.known[word]["id"]
             else:
-                fields[WORDS.get(verb, "id")] = word
-        elif WORDS.get(verb) and verb.startswith("queue"):
+                fields[COMMANDS[verb][0]] = word
+        elif verb.startswith("queue"):
             fields.setdefault("name", self.known["queue"])
         if verb == "create":
             return self._spec(fields)

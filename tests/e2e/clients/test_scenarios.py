@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every scenario with every client over both transports: as it stands, and with the server or the worker killed in its middle."""
-import os
-
 import pytest
 from agent import CLIENTS
 from scenario import Play, load_all
@@ -11,8 +9,7 @@ TRANSPORTS = ("nng", "grpc")
 
 def plays():
     """scenario[client-transport] and, where somebody may die, scenario[client-transport-kill-victim]."""
-    wanted = os.environ.get("MILLRACE_CLIENTS", ",".join(CLIENTS)).split(",")
-    for client in wanted:
+    for client in CLIENTS:
         for transport in TRANSPORTS:
             for scenario in load_all():
                 if scenario.only and client not in scenario.only:
