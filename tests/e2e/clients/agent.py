@@ -81,6 +81,7 @@ class Agent:
         self.client = client
         self.transport = transport
         self.log_path = log_path
+        self.is_ready = False
         self._numbers = itertools.count(1)
         self._calls = {}
         self._lock = threading.Lock()
@@ -108,8 +109,6 @@ class Agent:
         if code == MISSING_TOOLCHAIN:
             raise MissingToolchain(self.log().strip() or "its agent says 77")
         raise AssertionError(f"the agent of {self.client} ended with {code}\n{self.log()}")
-
-    is_ready = False
 
     def _read(self):
         for raw in self.process.stdout:
