@@ -6,10 +6,14 @@ from agent import Agent, MissingToolchain, program
 from harness.server import Server
 
 
+# Long enough for a worker on a busy machine to come back after a restart; short enough for the scenario that is silent for longer.
+SESSION_TIMEOUT = {"--session-timeout": "5s"}
+
+
 @pytest.fixture(scope="session")
 def session_server(tmp_path_factory):
     """The server that the tests of this process share. Some kill it in their middle; its store must check clean at the end."""
-    server = Server(tmp_path_factory.mktemp("server"))
+    server = Server(tmp_path_factory.mktemp("server"), SESSION_TIMEOUT)
     yield server.start()
     server.finish()
 

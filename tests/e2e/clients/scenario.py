@@ -274,17 +274,26 @@ class Play:
         """As a supervisor does: a worker whose process ended with this code is started again; one that goes on is left alone."""
         agent, options = self.workers[name]
         queue = next(iter(options["queues"]))
-        if any(w.state == api.WorkerState.ACTIVE for w in self.server.client.ListWorkers(queue=queue).workers):
-            return
-        assert agent.exit_code() == fields["if_ended_with"], f"ended with {agent.exit_code()}\n{agent.log()}"
-        self._start_worker(name, options)
+
+        def attached():
+            return any(w.state == api.WorkerState.ACTIVE for w in self.server.client.ListWorkers(queue=queue).workers)
+
+        wait_until(lambda: not agent.is_alive() or attached(), "the worker has ended, or goes on")
+        if not agent.is_alive():
+            assert agent.exit_code() == fields["if_ended_with"], f"ended with {agent.exit_code()}\n{agent.log()}"
+            self._start_worker(name, options)
+
+    def _restart_server(self, restart):
+        """Then waits until the producer reaches it: its connection tries again by itself, but not all the time."""
+        restart()
+        wait_until(lambda: self._try("queue_get", {"name": self.known["queue"]}, {}), "the producer reaches the server again", 2 * SOON_S)
 
     def _do_may_die(self, victims, _fields, _modifiers):
         """Here the server or the worker is killed and started again, in the plays that do."""
         if self.killed not in victims:
             return
         if self.killed == "server":
-            self.server.restart()
+            self._restart_server(self.server.restart)
             return
         for name, (agent, options) in list(self.workers.items()):
             agent.kill()
@@ -292,7 +301,7 @@ class Play:
 
     def _do_kill_server(self, *_):
         """kill -9, and up again."""
-        self.server.restart()
+        self._restart_server(self.server.restart)
 
     def _do_stop_server(self, *_):
         """Down until start_server."""
@@ -300,7 +309,7 @@ class Play:
 
     def _do_start_server(self, *_):
         """Up again, on the same port."""
-        self.server.start()
+        self._restart_server(self.server.start)
 
     def _do_kill_worker(self, name, *_):
         """kill -9."""

@@ -5,16 +5,18 @@ from agent import CLIENTS
 from scenario import Play, load_all
 
 TRANSPORTS = ("nng", "grpc")
+VICTIMS = ("server", "worker")
 
 
 def plays():
-    """scenario[client-transport] and, where somebody may die, scenario[client-transport-kill-victim]."""
+    """scenario-client-transport; and scenario-client-transport-kill-victim, over one transport for each victim in turn."""
     for client in CLIENTS:
         for transport in TRANSPORTS:
-            for scenario in load_all():
+            for number, scenario in enumerate(load_all()):
                 if scenario.only and client not in scenario.only:
                     continue
-                for killed in (None, *scenario.may_die):
+                here = [victim for victim in scenario.may_die if TRANSPORTS[(number + VICTIMS.index(victim)) % 2] == transport]
+                for killed in (None, *here):
                     name = f"{scenario.name}-{client}-{transport}" + (f"-kill-{killed}" if killed else "")
                     yield pytest.param(scenario, client, transport, killed, id=name)
 
