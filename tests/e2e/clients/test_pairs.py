@@ -20,10 +20,11 @@ VALUES = {
 BYTES = bytes(range(256)) + b"{\"looks\": \"like JSON\"}\n\x00\xff"
 
 
+PAIRS = [(producer, worker, ("nng", "grpc")[(i + j) % 2]) for i, producer in enumerate(CLIENTS) for j, worker in enumerate(CLIENTS)]
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("transport", ["nng", "grpc"])
-@pytest.mark.parametrize("worker", CLIENTS)
-@pytest.mark.parametrize("producer", CLIENTS)
+@pytest.mark.parametrize("producer, worker, transport", PAIRS)
 def test_pair(producer, worker, transport, server, agents, queue):
     producing = agents.shared(producer, transport, server.target)
     working = agents.start(worker, transport, server.target)
