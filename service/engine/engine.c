@@ -374,6 +374,7 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
   engine->again = false;
+  engine->timers_noted_ms = INT64_MAX;
   retention_run(turn);
   tick(turn);
   running_time_outs(turn);

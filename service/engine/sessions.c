@@ -214,6 +214,10 @@ void session_end(struct turn *turn, struct session *session, const char *why) {
   engine->dispatch_due = true;
 }
 
+static int64_t ping_interval_ms(const struct engine *engine) {
+  return MIN(PING_MS, engine->options.heartbeat_ms);
+}
+
 void session_connect(struct turn *turn, struct session *session, uint64_t connection, const char *transport) {
   struct engine *engine = turn->engine;
   if (connection <= session->connection)
@@ -223,7 +227,7 @@ void session_connect(struct turn *turn, struct session *session, uint64_t connec
   session->synced = false;
   session->ends_ms = 0;
   session->heard_ms = engine->silence_ms;
-  session->next_ping_ms = engine->silence_ms + PING_MS;
+  session->next_ping_ms = engine->silence_ms + ping_interval_ms(engine);
   session->ping_echoed = session->ping_sent;
   session->last_seen_ms = turn->now_ms;
   char text[ID_TEXT_BYTES];
@@ -415,7 +419,7 @@ static void tick(struct turn *turn, struct session *session) {
   }
   if (engine->silence_ms < session->next_ping_ms)
     return;
-  session->next_ping_ms = engine->silence_ms + MIN(PING_MS, engine->options.heartbeat_ms);
+  session->next_ping_ms = engine->silence_ms + ping_interval_ms(engine);
   if (session->ping_sent - session->ping_echoed >= PINGS_MISSED_MAX) {
     drop(turn, session, "it did not answer three pings");
     return;

@@ -293,6 +293,7 @@ struct engine {
   struct bodies *bodies;
   struct key timers_from;        /* timers on disk before this key have been handled */
   int64_t timers_due_ms;         /* none of the others is due before */
+  int64_t timers_noted_ms;       /* the earliest that this turn makes; the store shows it only after the turn */
   GHashTable *waits[WAIT_KINDS]; /* struct id -> GPtrArray of struct waiter */
   struct heap wait_timeouts;
   GPtrArray *watches;

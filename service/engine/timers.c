@@ -30,6 +30,7 @@ void timers_note(struct engine *engine, int64_t time_ms) {
   if (engine->timers_from.length && memcmp(key.bytes, engine->timers_from.bytes, key.length) <= 0)
     engine->timers_from = key;
   engine->timers_due_ms = MIN(engine->timers_due_ms, MAX(time_ms, 0));
+  engine->timers_noted_ms = MIN(engine->timers_noted_ms, time_ms);
 }
 
 static void job_due(struct turn *turn, struct entry *entry, enum timer_kind kind, int64_t time_ms) {
@@ -145,6 +146,8 @@ void timers_run(struct turn *turn) {
     engine->timers_from = until;
     engine->timers_due_ms = next_due(turn);
   }
+  if (engine->timers_noted_ms != INT64_MAX)
+    timers_note(engine, engine->timers_noted_ms); /* the look into the store did not see it */
   /* After the position, since what is due may make new timers that are due. */
   fetch_jobs(turn, &rows);
   for (size_t i = 0; i < rows.count; i++)

@@ -791,3 +791,11 @@ def test_workers_come_and_go_under_load(server):
     assert not failures
     # Deregistering gives back what was held; three such losses in a row may end a job, nothing else may.
     assert all(j.error.type == "WORKER_LOST" for j in client.list(states=[JobState.FAILED]))
+
+
+@BOTH
+def test_a_fresh_connection_is_pinged_before_it_seems_dead(shared, make_worker, queue, transport):
+    worker = make_worker(shared, [queue], transport=transport)
+    begin = time.monotonic()
+    wait_until(lambda: any(message.ping for message in worker.received), "a ping")
+    assert time.monotonic() - begin < 4, "the silence time-out here is 2 s, and nothing else is sent to an idle worker"
