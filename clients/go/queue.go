@@ -255,3 +255,9 @@ func (c *Client) ServerInfo(ctx context.Context) (*ServerInfo, error) {
 		Version: m.Version, Durability: wireName(m.Durability.String(), "DURABILITY_"), StartedAt: timeOf(m.StartedAt), Now: timeOf(m.Now),
 	}, nil
 }
+
+// QuietWorker lets a worker get no more jobs; with drain it ends when it has finished what it holds.
+func (c *Client) QuietWorker(ctx context.Context, sessionID string, drain bool) error {
+	_, err := invoke(ctx, c, c.workers.QuietWorker, &pb.QuietWorkerRequest{SessionId: sessionID, Drain: drain})
+	return err
+}

@@ -52,7 +52,7 @@ type Fake struct {
 	queues    map[string]*queue
 	workers   []hook.Worker
 	client    *millrace.Client // the first one
-	changed   chan struct{} // closed, and made anew, at each change
+	changed   chan struct{}    // closed, and made anew, at each change
 }
 
 // Option sets what is not the default of a fake.
