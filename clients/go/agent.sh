@@ -4,9 +4,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=clients/go/toolchain.sh
-. "$here/toolchain.sh"
-need_go
+"$here/toolchain.sh" || exit $?
 
 # A build that changes nothing takes a moment and leaves the program as it is; several may start at once.
 out=$here/../../build/clients/go

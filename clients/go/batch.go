@@ -257,27 +257,27 @@ func (w *BatchWriter) send(last bool) error {
 // each item; a chunk that was taken before is acknowledged without outcomes. last seals the batch. BatchWriter counts by itself.
 func (c *Client) AddBatchItems(ctx context.Context, id string, number int, last bool, items ...*JobSpec) ([]Outcome, error) {
 	request := &pb.AddBatchItemsRequest{BatchId: id, Chunk: uint32(max(number, 0)), Last: last}
-	var ends []func(error)
+	var fault error
+	outcomes := make([]Outcome, len(items))
 	for i, item := range items {
 		item, end := c.traced(ctx, item)
-		message, err := c.outgoing(item)
-		if err != nil {
-			return nil, fmt.Errorf("item %d: %w", i, err)
+		defer func() { end(errors.Join(fault, outcomes[i].Err)) }()
+		var message *pb.JobSpec
+		if message, fault = c.outgoing(item); fault != nil {
+			return nil, fmt.Errorf("item %d: %w", i, fault)
 		}
 		request.Items = append(request.Items, message)
-		ends = append(ends, end)
 	}
-	response, err := c.addChunk(ctx, request)
-	if err != nil {
-		for _, end := range ends {
-			end(err)
-		}
-		return nil, err
+	var response *pb.AddBatchItemsResponse
+	response, fault = c.addChunk(ctx, request)
+	if fault != nil {
+		return nil, fault
 	}
-	outcomes := make([]Outcome, len(response.GetOutcomes()))
+	if response.GetRepeatedChunk() {
+		return nil, nil
+	}
 	for i, outcome := range response.GetOutcomes() {
 		outcomes[i] = outcomeOf(outcome, i, fmt.Sprintf("items[%d]", i), request.Items[i].Id)
-		ends[i](outcomes[i].Err)
 	}
 	return outcomes, nil
 }

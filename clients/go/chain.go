@@ -55,25 +55,21 @@ func (c *Client) CreateChain(ctx context.Context, spec ChainSpec) (*Chain, error
 	if request.Id == "" {
 		request.Id = newID()
 	}
-	var ends []func(error)
+	var err error
 	for i, step := range spec.Steps {
 		step, end := c.traced(ctx, step)
-		ends = append(ends, end)
-		message, err := c.outgoing(step)
-		if err != nil {
+		defer func() { end(err) }()
+		var message *pb.JobSpec
+		if message, err = c.outgoing(step); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
 		request.Steps = append(request.Steps, message)
 	}
-	var err error
 	if request.OnFailure, err = c.template(spec.OnFailure); err != nil {
 		return nil, fmt.Errorf("on failure: %w", err)
 	}
-	response, err := invoke(ctx, c, c.chains.CreateChain, request)
-	for _, end := range ends {
-		end(err)
-	}
-	if err != nil {
+	var response *pb.CreateChainResponse
+	if response, err = invoke(ctx, c, c.chains.CreateChain, request); err != nil {
 		return nil, err
 	}
 	return c.chainOf(response.GetChain())

@@ -134,8 +134,10 @@ func TestOutboxKeepsUntilAccepted(t *testing.T) {
 	big := &pb.Report{Event: &pb.Report_Succeeded{Succeeded: &pb.Succeeded{Result: &pb.Payload{Content: &pb.Payload_Data{Data: make([]byte, 700<<10)}}}}}
 	o.add(big, &run{})
 	o.add(big, &run{})
-	if len(o.next().Reports) != 1 || len(o.next().Reports) != 1 {
-		t.Fatal("two big results went into one message")
+	for range 2 {
+		if count := len(o.next().Reports); count != 1 {
+			t.Fatalf("%d big results went into one message", count)
+		}
 	}
 	for o.addNews(big) {
 	}

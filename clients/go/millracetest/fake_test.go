@@ -231,6 +231,23 @@ func TestSchedules(t *testing.T) {
 	a.fake.RequireCount(t, 2, "count", millracetest.InState(millrace.StateSucceeded))
 }
 
+func TestScheduleOverlap(t *testing.T) {
+	for overlap, want := range map[millrace.Overlap]int{millrace.OverlapSkip: 1, millrace.OverlapQueueOne: 2, millrace.OverlapAllow: 3} {
+		a := newApp(t, millracetest.OnDemand())
+		a.fake.Serve(a.worker)
+		spec := millrace.ScheduleSpec{
+			Name: "tidy", Timing: millrace.Timing{Interval: time.Hour}, Job: millrace.NewJob("count", nil), Overlap: overlap,
+		}
+		if _, err := a.client.CreateSchedule(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		a.fake.Advance(3 * time.Hour)
+		if ran := a.fake.RunPending(); ran != want {
+			t.Errorf("overlap %d: %d jobs ran, should be %d", overlap, ran, want)
+		}
+	}
+}
+
 func TestCancelUniqueKeyAndQueues(t *testing.T) {
 	a := newApp(t, millracetest.OnDemand())
 	key := millrace.WithUniqueKey(millrace.UniqueKey{Key: "reindex"})
@@ -288,7 +305,9 @@ func TestSnoozeAndPanic(t *testing.T) {
 	})
 	a.worker.HandleFunc("bad", func(context.Context, *millrace.Delivery) (any, error) {
 		var nothing map[string]int
-		nothing["x"] = 1
+		for _, key := range []string{"x"} {
+			nothing[key] = 1 //lint:ignore SA5000 this panic is the test
+		}
 		return nil, nil
 	})
 	a.fake.Serve(a.worker)

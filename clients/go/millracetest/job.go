@@ -306,6 +306,9 @@ func (f *Fake) endLocked(j *job, state pb.JobState, err *pb.JobError) {
 	if j.batch != nil {
 		f.memberEndedLocked(j.batch)
 	}
+	if j.schedule != "" {
+		f.scheduledEndedLocked(j)
+	}
 	f.changedLocked()
 }
 

@@ -93,10 +93,21 @@ func (f *Fake) fireScheduleLocked(s *schedule) {
 	case !busy || overlap == pb.ScheduleOverlap_SCHEDULE_OVERLAP_ALLOW:
 		f.runScheduleLocked(s, "")
 		s.message.LastRunAt = timestamppb.New(s.next)
+	case overlap == pb.ScheduleOverlap_SCHEDULE_OVERLAP_QUEUE_ONE && !s.queued:
+		s.queued = true
+		s.message.LastRunAt = timestamppb.New(s.next)
 	default:
 		s.message.Skipped++
 	}
 	f.planLocked(s)
+}
+
+// scheduledEndedLocked makes the job that waited for the end of this one.
+func (f *Fake) scheduledEndedLocked(j *job) {
+	if s := f.schedules[j.schedule]; s != nil && s.queued && s.last == j {
+		s.queued = false
+		f.runScheduleLocked(s, "")
+	}
 }
 
 // planLocked finds the next time. The timing was checked before.
