@@ -7,20 +7,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/big"
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 )
 
-// encoding/json turns bytes into base64 text without a word, and does not say where a NaN is. These walks find the path of a value
-// that must not be sent. The first, before each encoding, enters only types that can hold bytes; the second runs only when the
-// encoder has failed.
+// encoding/json turns bytes into base64 text and durations into nanoseconds without a word, and does not say where a NaN is. These
+// walks find the path of a value that must not be sent, by the table in docs/json.md. The first, before each encoding, enters only
+// types that can hold what the encoder would take; the second runs only when the encoder has failed.
 
 var (
 	marshalerType     = reflect.TypeFor[json.Marshaler]()
 	textMarshalerType = reflect.TypeFor[encoding.TextMarshaler]()
-	holdsBytesCache   sync.Map // reflect.Type → bool
+	durationType      = reflect.TypeFor[time.Duration]()
+	numberType        = reflect.TypeFor[json.Number]()
+	bigIntType        = reflect.TypeFor[*big.Int]()
+	suspects          sync.Map // reflect.Type → bool
 )
 
 // encodesItself: what such a type writes is its own choice.
@@ -28,16 +33,20 @@ func encodesItself(t reflect.Type) bool {
 	return t.Implements(marshalerType) || t.Implements(textMarshalerType)
 }
 
-func holdsBytes(t reflect.Type) bool {
-	if known, ok := holdsBytesCache.Load(t); ok {
+// isSuspect: a value of this type may hold something that is refused although encoding/json would take it.
+func isSuspect(t reflect.Type) bool {
+	if known, ok := suspects.Load(t); ok {
 		return known.(bool)
 	}
-	result := couldHoldBytes(t, map[reflect.Type]bool{})
-	holdsBytesCache.Store(t, result)
+	result := canHoldRefused(t, map[reflect.Type]bool{})
+	suspects.Store(t, result)
 	return result
 }
 
-func couldHoldBytes(t reflect.Type, seen map[reflect.Type]bool) bool {
+func canHoldRefused(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if t == durationType || t == numberType || t == bigIntType {
+		return true
+	}
 	if seen[t] || encodesItself(t) {
 		return false
 	}
@@ -46,17 +55,24 @@ func couldHoldBytes(t reflect.Type, seen map[reflect.Type]bool) bool {
 	case reflect.Interface:
 		return true
 	case reflect.Slice:
-		return isBytes(t) || couldHoldBytes(t.Elem(), seen)
-	case reflect.Array, reflect.Pointer, reflect.Map:
-		return couldHoldBytes(t.Elem(), seen)
+		return isBytes(t) || canHoldRefused(t.Elem(), seen)
+	case reflect.Map:
+		return !isText(t.Key()) || canHoldRefused(t.Elem(), seen)
+	case reflect.Array, reflect.Pointer:
+		return canHoldRefused(t.Elem(), seen)
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if couldHoldBytes(t.Field(i).Type, seen) {
+			if canHoldRefused(t.Field(i).Type, seen) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// isText: as a key of an object.
+func isText(t reflect.Type) bool {
+	return t.Kind() == reflect.String || t.Implements(textMarshalerType)
 }
 
 // isBytes: encoding/json would write it as base64.
@@ -65,18 +81,40 @@ func isBytes(t reflect.Type) bool {
 		!reflect.PointerTo(t.Elem()).Implements(marshalerType)
 }
 
-func refuseBytes(v any) error {
+func refuse(v any) error {
 	value := reflect.ValueOf(v)
-	if !value.IsValid() || !holdsBytes(value.Type()) {
+	if !value.IsValid() || !isSuspect(value.Type()) {
 		return nil
 	}
 	walker := walk{check: func(value reflect.Value) string {
-		if isBytes(value.Type()) {
-			return "bytes inside JSON would have no agreed form: send them as the whole payload, or as text (base64) of your own"
+		switch {
+		case isBytes(value.Type()):
+			return "bytes inside JSON have no agreed form: send them as the whole payload, or as text (base64) of your own"
+		case value.Kind() == reflect.Map && !isText(value.Type().Key()):
+			return "the keys of an object are text"
 		}
 		return ""
 	}}
 	return walker.run(value)
+}
+
+// refusedAsSuch is about types that would encode themselves.
+func refusedAsSuch(value reflect.Value) string {
+	const range64 = "a whole number beyond 64 bits: send it as text"
+	switch value.Type() {
+	case durationType:
+		return "a duration has no agreed form: send a number, and say in which unit"
+	case bigIntType:
+		if number := value.Interface().(*big.Int); number != nil && !number.IsInt64() && !number.IsUint64() {
+			return range64
+		}
+	case numberType:
+		text := value.String()
+		if number, whole := new(big.Int).SetString(text, 10); whole && !number.IsInt64() && !number.IsUint64() {
+			return range64
+		}
+	}
+	return ""
 }
 
 func findUnencodable(v any) error {
@@ -108,49 +146,52 @@ type walk struct {
 const walkDepthMax = 1000
 
 func (w *walk) run(value reflect.Value) error {
-	if fault, path := w.visit(value, "payload"); fault != "" {
+	if fault, path := w.visit(value); fault != "" {
+		path = "payload" + path
 		return invalid(path, "%s: %s", path, fault)
 	}
 	return nil
 }
 
-func (w *walk) visit(value reflect.Value, path string) (fault, where string) {
-	if !value.IsValid() || w.depth > walkDepthMax || encodesItself(value.Type()) {
+// visit returns what is wrong and where, from here on; the path is put together only on the way back.
+func (w *walk) visit(value reflect.Value) (fault, where string) {
+	if !value.IsValid() || w.depth > walkDepthMax {
 		return "", ""
 	}
+	if fault := refusedAsSuch(value); fault != "" || encodesItself(value.Type()) {
+		return fault, ""
+	}
 	if fault := w.check(value); fault != "" {
-		return fault, path
+		return fault, ""
 	}
 	w.depth++
 	defer func() { w.depth-- }()
 	switch value.Kind() {
 	case reflect.Interface, reflect.Pointer:
 		if !value.IsNil() {
-			return w.visit(value.Elem(), path)
+			return w.visit(value.Elem())
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range value.Len() {
-			if fault, where := w.visit(value.Index(i), fmt.Sprintf("%s[%d]", path, i)); fault != "" {
-				return fault, where
+			if fault, where := w.visit(value.Index(i)); fault != "" {
+				return fault, fmt.Sprintf("[%d]%s", i, where)
 			}
 		}
 	case reflect.Map:
 		for iterator := value.MapRange(); iterator.Next(); {
-			inner := fmt.Sprintf("%s.%v", path, iterator.Key())
-			if fault, where := w.visit(iterator.Key(), inner); fault != "" {
-				return fault, where
-			}
-			if fault, where := w.visit(iterator.Value(), inner); fault != "" {
-				return fault, where
+			for _, part := range [...]reflect.Value{iterator.Key(), iterator.Value()} {
+				if fault, where := w.visit(part); fault != "" {
+					return fault, fmt.Sprintf(".%v%s", iterator.Key(), where)
+				}
 			}
 		}
 	case reflect.Struct:
-		return w.visitFields(value, path)
+		return w.visitFields(value)
 	}
 	return "", ""
 }
 
-func (w *walk) visitFields(value reflect.Value, path string) (fault, where string) {
+func (w *walk) visitFields(value reflect.Value) (fault, where string) {
 	for i := range value.NumField() {
 		field := value.Type().Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -159,15 +200,13 @@ func (w *walk) visitFields(value reflect.Value, path string) (fault, where strin
 			continue
 		case strings.Contains(options, "omitempty") && value.Field(i).IsZero():
 			continue
-		case field.Anonymous && name == "":
-			if fault, where := w.visit(value.Field(i), path); fault != "" {
-				return fault, where
-			}
-			continue
-		case name == "":
+		case name == "" && !field.Anonymous:
 			name = field.Name
 		}
-		if fault, where := w.visit(value.Field(i), path+"."+name); fault != "" {
+		if fault, where := w.visit(value.Field(i)); fault != "" {
+			if name != "" {
+				where = "." + name + where
+			}
 			return fault, where
 		}
 	}

@@ -164,7 +164,8 @@ func payloadOf(message *pb.Payload) Payload {
 
 // NewPayload encodes a value by the rules that all Millrace clients share (docs/json.md): nil is the empty payload, a []byte is
 // data, json.RawMessage is JSON as it is, a Call has both kinds of arguments, a Payload is itself, and everything else goes through
-// encoding/json. Refused, naming the path: NaN and infinities, bytes inside JSON, text that is not UTF-8.
+// encoding/json. Refused, naming the path: NaN and infinities, bytes inside JSON, durations, whole numbers beyond 64 bits, keys that
+// are no text, text that is not UTF-8.
 func NewPayload(v any) (Payload, error) {
 	switch v := v.(type) {
 	case nil:
@@ -204,7 +205,7 @@ func checkPayload(p Payload) error {
 }
 
 func encodeJSON(v any) ([]byte, error) {
-	if err := refuseBytes(v); err != nil {
+	if err := refuse(v); err != nil {
 		return nil, err
 	}
 	var buffer bytes.Buffer

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/big"
 	"reflect"
 	"strings"
 	"testing"
@@ -30,6 +31,8 @@ func TestNewPayloadEncodes(t *testing.T) {
 		"nothing":         {nil, Payload{}},
 		"struct":          {inner{Value: 1.5}, Payload{JSON: []byte(`{"value":1.5}`)}},
 		"64 bits":         {[]any{int64(math.MaxInt64), uint64(math.MaxUint64)}, Payload{JSON: []byte(`[9223372036854775807,18446744073709551615]`)}},
+		"big in 64 bits":  {big.NewInt(7), Payload{JSON: []byte("7")}},
+		"number":          {[]json.Number{"18446744073709551615", "1e300"}, Payload{JSON: []byte("[18446744073709551615,1e300]")}},
 		"html stays":      {"<a&b>", Payload{JSON: []byte(`"<a&b>"`)}},
 		"replacement":     {"\uFFFD", Payload{JSON: []byte("\"\uFFFD\"")}},
 		"backslash":       {`\ufffd`, Payload{JSON: []byte(`"\\ufffd"`)}},
@@ -66,6 +69,10 @@ func TestNewPayloadRefusesAndNamesThePath(t *testing.T) {
 		"infinity":      {deep{[]map[string]any{{}, {"x": math.Inf(-1)}}}, "payload.list[1].x"},
 		"bytes":         {map[string]any{"a": inner{Blob: []byte("x")}}, "payload.a.blob"},
 		"bytes in list": {[][]byte{{1}}, "payload[0]"},
+		"duration":      {struct{ D time.Duration }{time.Second}, "payload.D"},
+		"beyond 64":     {map[string]any{"n": new(big.Int).Lsh(big.NewInt(1), 64)}, "payload.n"},
+		"number beyond": {[]json.Number{"1", "18446744073709551616"}, "payload[1]"},
+		"keys":          {map[string]any{"m": map[int]string{1: "x"}}, "payload.m"},
 		"not utf-8":     {map[string]string{"a": "\xff"}, "payload.a"},
 		"channel":       {struct{ C chan int }{make(chan int)}, "payload.C"},
 		"raw":           {json.RawMessage(`{"a":`), "payload.json"},
