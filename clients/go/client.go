@@ -205,8 +205,9 @@ func (c *Client) Address() string { return c.options.address }
 
 // dialledHost is where a worker finds the port whose number alone the server tells.
 func (c *Client) dialledHost() string {
-	host, _, err := net.SplitHostPort(c.options.address)
-	if err != nil || host == "localhost" || strings.HasPrefix(c.options.address, "unix:") {
+	address := strings.TrimPrefix(c.options.address, "dns:///")
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "localhost" || strings.HasPrefix(address, "unix:") {
 		return "127.0.0.1"
 	}
 	return host

@@ -26,7 +26,7 @@ formatted() {
 
 # in_each <command…>: in each module.
 in_each() {
-  "$@" && (cd millraceotel && "$@")
+  "$@" && (cd millraceotel && "$@") && (cd examples/outbox && "$@")
 }
 
 run "format" formatted
