@@ -223,7 +223,7 @@ void session_connect(struct turn *turn, struct session *session, uint64_t connec
   session->synced = false;
   session->ends_ms = 0;
   session->heard_ms = engine->silence_ms;
-  session->next_ping_ms = engine->silence_ms + PING_MS;
+  session->next_ping_ms = engine->silence_ms + MIN(PING_MS, engine->options.heartbeat_ms);
   session->ping_echoed = session->ping_sent;
   session->last_seen_ms = turn->now_ms;
   char text[ID_TEXT_BYTES];
