@@ -109,7 +109,7 @@ func TestServerTypedHandlerAndLogLine(t *testing.T) {
 
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(soon); !condition(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(soon); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it did not come about in time")
 		}
@@ -190,6 +190,29 @@ func TestServerDrainsAWorker(t *testing.T) {
 	case <-time.After(soon):
 		t.Fatal("the worker did not end")
 	}
+}
+
+// A worker without work hears the server's pings, so that it has no reason to join again.
+func TestServerIdleWorkerKeepsItsConnection(t *testing.T) {
+	eachTransport(t, func(t *testing.T, transport millrace.Transport) {
+		client, log, queue := newClient(t), &logs{}, "idle-"+string(transport)
+		worker := millrace.NewWorker(client, millrace.WithQueues(queue), millrace.WithTransport(transport),
+			millrace.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+		worker.HandleFunc("x", func(context.Context, *millrace.Delivery) (any, error) { return nil, nil })
+		work(t, worker)
+		eventually(t, func() bool {
+			for info, err := range client.Workers(within(t), queue) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return info.LastSeenAt.Sub(info.RegisteredAt) > 6*time.Second // three times the silence that it bears
+			}
+			return false
+		})
+		if count := strings.Count(log.String(), "msg=joined"); count != 1 {
+			t.Fatalf("it joined %d times\n%s", count, log)
+		}
+	})
 }
 
 // The context ends with the cause, and a job that was given back runs in the next worker, with the attempt not counted.
