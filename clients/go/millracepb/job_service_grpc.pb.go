@@ -52,7 +52,8 @@ type JobServiceClient interface {
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Answers when the job has ended, or when `timeout` has passed, with its latest state.
 	WaitJob(ctx context.Context, in *WaitJobRequest, opts ...grpc.CallOption) (*WaitJobResponse, error)
-	// Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED.
+	// Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED,
+	// and so is a filter that matches more than 10,000 jobs or takes too long to find them.
 	WatchJobs(ctx context.Context, in *WatchJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobsResponse], error)
 	// A page of jobs, in key order. A page may be short, or empty, and still have a next one.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
@@ -236,7 +237,8 @@ type JobServiceServer interface {
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Answers when the job has ended, or when `timeout` has passed, with its latest state.
 	WaitJob(context.Context, *WaitJobRequest) (*WaitJobResponse, error)
-	// Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED.
+	// Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED,
+	// and so is a filter that matches more than 10,000 jobs or takes too long to find them.
 	WatchJobs(*WatchJobsRequest, grpc.ServerStreamingServer[WatchJobsResponse]) error
 	// A page of jobs, in key order. A page may be short, or empty, and still have a next one.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
