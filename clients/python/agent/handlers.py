@@ -114,7 +114,7 @@ def busy(context: JobContext, seconds: float) -> dict[str, float]:
 
 
 @handler("progress")
-def progress(context: JobContext, fraction: float, message: str, seconds: float) -> dict[str, float]:
+def progress(context: JobContext, fraction: float, message: str = "", seconds: float = 0) -> dict[str, float]:
     context.progress(fraction, message)
     return sleep(context, seconds)
 
