@@ -488,9 +488,7 @@ class Simulator:
             entry.schedule = replace(schedule, next_run_at=following, skipped=schedule.skipped + 1)
         else:
             created = self._create(entry.spec.job, schedule=schedule.name)
-            entry.schedule = replace(
-                schedule, next_run_at=following, last_run_at=moment, last_job_id=created.id, runs=schedule.runs + 1
-            )
+            entry.schedule = replace(schedule, next_run_at=following, last_run_at=moment, last_job_id=created.id, runs=schedule.runs + 1)
         self._set_timer(following, entry)
 
 
@@ -504,7 +502,8 @@ def _next_time(schedule: Schedule, after: datetime) -> datetime | None:
     if schedule.interval is not None:
         return after + schedule.interval
     try:
-        times = CronSim(_CRON_NAMES.get(schedule.cron or "", schedule.cron), after.astimezone(ZoneInfo(schedule.time_zone)))
+        cron = schedule.cron or ""
+        times = CronSim(_CRON_NAMES.get(cron, cron), after.astimezone(ZoneInfo(schedule.time_zone)))
         following: datetime = next(times)
     except CronSimError as error:
         raise InvalidArgument(f"the cron expression {schedule.cron!r} is not valid: {error}", field="cron") from None

@@ -33,8 +33,14 @@ def define(shared_task: Callable[..., Any], soft_time_limit_exceeded: type[Excep
         note(path, word)
 
     @shared_task(name="discard", ignore_result=True)
-    def discard() -> str:
+    def discard(path: str) -> str:
+        note(path, "ran")
         return "nobody reads this"
+
+    @shared_task(name="stuck", time_limit=1)
+    def stuck(path: str) -> None:
+        note(path, "ran")
+        time.sleep(120)
 
     @shared_task(name="fail", max_retries=3)
     def fail(path: str, message: str) -> None:

@@ -61,9 +61,7 @@ class JobManager:
             raise ValueError("a chain has at least one step")
         return await self.backend.chain(specs)
 
-    async def enqueue_batch(
-        self, task: AnyTask, /, items: Iterable[Any] | AsyncIterable[Any], batch_size: int = 100
-    ) -> BatchResult:
+    async def enqueue_batch(self, task: AnyTask, /, items: Iterable[Any] | AsyncIterable[Any], batch_size: int = 100) -> BatchResult:
         """Makes a job of each item, `batch_size` a call: a dict is keyword arguments, a tuple positional ones."""
         if not 1 <= batch_size <= BATCH_SIZE_MAX:
             raise ValueError(f"batch_size is 1 to {BATCH_SIZE_MAX}, not {batch_size}")
@@ -111,9 +109,7 @@ class JobManager:
         """Runs the task every `interval`; otherwise like `schedule`."""
         return await self._schedule(task, name, args, kwargs, interval=interval)
 
-    async def _schedule(
-        self, task: AnyTask, name: str | None, args: Iterable[Any], kwargs: Mapping[str, Any] | None, **timing: Any
-    ) -> str:
+    async def _schedule(self, task: AnyTask, name: str | None, args: Iterable[Any], kwargs: Mapping[str, Any] | None, **timing: Any) -> str:
         self._refuse_id("schedule")
         job = self._spec(task, tuple(args), kwargs or {}, {})
         zone = self._options.get("time_zone", "")
@@ -162,10 +158,9 @@ class JobManager:
             raise TypeError(f"the option id names one job; a {what} makes several")
 
     def _step(self, step: Step) -> JobSpec:
-        try:
-            task, args, kwargs = step
-        except (TypeError, ValueError):
-            raise TypeError(f"a chain's step is (task, args, kwargs), not {step!r:.100}") from None
+        if not isinstance(step, tuple | list) or len(step) != 3:
+            raise TypeError(f"a step of a chain is (task, args, kwargs), not {step!r:.100}")
+        task, args, kwargs = step
         return self._spec(task, tuple(args), kwargs, {})
 
     def _spec(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: JobOptions) -> JobSpec:

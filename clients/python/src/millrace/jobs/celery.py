@@ -22,11 +22,11 @@ from celery.schedules import ParseException, crontab
 from celery.schedules import schedule as every
 from kombu.exceptions import OperationalError
 from redbeat import RedBeatSchedulerEntry
-from redbeat.schedulers import ensure_conf, get_redis
+from redbeat.schedulers import RedBeatConfig, ensure_conf, get_redis
 
+from millrace._times import to_delta
 from millrace.errors import InvalidArgument, Unavailable, WaitTimeout
 from millrace.jobs._types import BatchResult, JobStatus, NotSupported, ScheduledJob, TaskStatus, describe_interval
-from millrace._times import to_delta
 from millrace.types import Duration, JobPriority, JobSpec, ScheduleSpec
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class CeleryQueueBackend:
 
     def _signature(self, job: JobSpec) -> Signature[Any]:
         return Signature(
-            self._full_name(job.task), args=job.args, kwargs=dict(job.kwargs), options=self._options(job),
+            self._full_name(job.task), args=tuple(job.args), kwargs=dict(job.kwargs), options=self._options(job),
             app=self.app, immutable=True,
         )  # fmt: skip
 
@@ -216,8 +216,8 @@ class CeleryQueueBackend:
         return await self._call(self._entries)
 
     def _entries(self) -> list[ScheduledJob]:
-        ensure_conf(self.app)
-        keys = get_redis(self.app).zrange(self.app.redbeat_conf.schedule_key, 0, -1)
+        conf: RedBeatConfig = ensure_conf(self.app)
+        keys = get_redis(self.app).zrange(conf.schedule_key, 0, -1)
         found = []
         for key in keys:
             try:
@@ -294,4 +294,4 @@ def _describe(timing: Any) -> str:
     if isinstance(timing, crontab):
         fields = ("_orig_minute", "_orig_hour", "_orig_day_of_month", "_orig_month_of_year", "_orig_day_of_week")
         return " ".join(str(getattr(timing, field)) for field in fields)
-    return describe_interval(timing.run_every) if isinstance(timing, every) else str(timing)
+    return describe_interval(timing.run_every) if isinstance(timing, every) else str(timing)  # type: ignore[attr-defined]

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from millrace.context import JobContext
 from millrace.errors import JobCancelled, MillraceError, PermanentError, RetryLater, Snooze
 from millrace.jobs._manager import Step
 from millrace.jobs._process import AsyncResult, call
 from millrace.jobs._softlimit import SoftTimeLimitExceeded, soft_time_limit
-from millrace.registry import Task, default_registry
 from millrace.jobs._types import JobOptions
+from millrace.registry import Task, default_registry
 from millrace.types import JobPriority, RetryPolicy
 
 __all__ = ["MaxRetriesExceededError", "Request", "Retry", "SharedTask", "SoftTimeLimitExceeded", "shared_task"]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a service with workers, a Celery fleet, and a `stack` that stands for each backend in turn."""
+
+import asyncio
+import itertools
+import pathlib
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import contract_millrace  # noqa: F401  # registers the handlers for the memory backend
+import pytest
+from processes import SOON_S, Program, start_celery, start_millraced, start_redis, start_worker
+
+from millrace.client import Client
+from millrace.jobs import JobManager, JobStatus, TaskStatus, use_backend
+from millrace.jobs.memory import MemoryQueueBackend
+from millrace.jobs.service import MillraceQueueBackend
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Stack:
+    """A backend with what stands behind it, and what only tests want of it."""
+
+    name: str
+    jobs: JobManager
+    folder: pathlib.Path
+    idle_queue: str
+    """A queue that nobody serves."""
+
+    def file(self, name: str = "notes") -> str:
+        return str(self.folder / name)
+
+    def notes(self, name: str = "notes") -> list[str]:
+        path = self.folder / name
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    async def finish(self, task_id: str) -> JobStatus:
+        return await self.jobs.wait_for(task_id, timeout=SOON_S)
+
+    async def let_pass(self, seconds: float) -> None:
+        """In memory, time passes when told to; elsewhere tests wait for what should happen."""
+        if isinstance(self.jobs.backend, MemoryQueueBackend):
+            await self.jobs.backend.advance(seconds)
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        end = time.monotonic() + SOON_S
+        while not condition():
+            assert time.monotonic() < end, f"{what}: not within {SOON_S:g} s; notes: {self.notes()}"
+            await asyncio.sleep(0.05)
+
+    async def until_status(self, task_id: str, *statuses: TaskStatus) -> JobStatus:
+        end = time.monotonic() + SOON_S
+        while (seen := await self.jobs.get_status(task_id)).status not in statuses:
+            assert time.monotonic() < end, f"{seen}: not {statuses} within {SOON_S:g} s"
+            await asyncio.sleep(0.05)
+        return seen
+
+    async def until_reserved(self, queue: str) -> None:
+        """Celery's worker takes one message ahead of its slot: waits until it has."""
+        while self.name == "celery" and await self.jobs.queue_length(queue):
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def millraced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service."""
+    program, address = start_millraced(tmp_path_factory.mktemp("millraced"))
+    yield address
+    assert program.stop() == 0, program.log
+
+
+def _worker(folder: pathlib.Path, address: str, queues: str, concurrency: int) -> Program:
+    program = start_worker(folder, address, "contract_millrace", queues, concurrency)
+    names = {part.partition(":")[0] for part in queues.split(",")}
+
+    async def attached() -> bool:
+        async with Client(address) as client:
+            return any(set(worker.queues) == names async for worker in client.workers.list())
+
+    program.wait_for(lambda: asyncio.run(attached()))
+    return program
+
+
+@pytest.fixture(scope="session")
+def millrace_fleet(millraced: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service with a worker; its address."""
+    program = _worker(tmp_path_factory.mktemp("worker"), millraced, "default:5,other:1", 3)
+    yield millraced
+    assert program.stop() == 0, program.log
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Redis."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    program, port = start_redis(tmp_path_factory.mktemp("redis"))
+    yield port
+    program.stop()
+
+
+@pytest.fixture(scope="session")
+def celery_environment(redis: int) -> dict[str, str]:
+    return {"CELERY_BROKER_URL": f"redis://127.0.0.1:{redis}/1", "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{redis}/2"}
+
+
+@pytest.fixture(scope="session")
+def celery_fleet(celery_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Redis with a Celery worker and beat; the environment that leads there."""
+    program = start_celery(tmp_path_factory.mktemp("celery"), celery_environment, "default,other", 3, beat=True)
+    yield celery_environment
+    program.stop()
+
+
+Maker = Callable[[], Awaitable[JobManager]]
+
+
+@pytest.fixture(params=["memory", "millrace", "celery"])
+async def stack(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+    """Each backend in turn, with real workers behind it."""
+    if request.param == "memory":
+        jobs = JobManager(MemoryQueueBackend())
+    elif request.param == "millrace":
+        jobs = JobManager(MillraceQueueBackend(Client(request.getfixturevalue("millrace_fleet"))))
+    else:
+        from millrace.jobs.celery import CeleryQueueBackend
+
+        for name, value in request.getfixturevalue("celery_fleet").items():
+            monkeypatch.setenv(name, value)
+        jobs = JobManager(CeleryQueueBackend())
+    yield Stack(request.param, jobs, tmp_path, f"idle-{next(_numbers)}")
+    await jobs.close()
+    if isinstance(jobs.backend, MillraceQueueBackend):
+        await jobs.backend.client.close()
+
+
+@pytest.fixture
+def single_slot(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A queue whose one worker runs one job at a time."""
+    folder = tmp_path_factory.mktemp("single")
+    queue = f"single-{next(_numbers)}"
+    if stack.name == "memory":
+        yield queue
+        return
+    if stack.name == "millrace":
+        program = _worker(folder, request.getfixturevalue("millraced"), queue, 1)
+    else:
+        program = start_celery(folder, request.getfixturevalue("celery_environment"), queue, 1, beat=False)
+    yield queue
+    program.stop()
+
+
+@pytest.fixture
+def fresh_process() -> Iterator[None]:
+    """What QUEUE_BACKEND says holds anew, before the test and after it."""
+    use_backend(None)
+    yield
+    use_backend(None)
