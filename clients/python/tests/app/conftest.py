@@ -5,64 +5,19 @@ import asyncio
 import itertools
 import pathlib
 import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 
 import contract_millrace  # noqa: F401  # registers the handlers for the memory backend
 import pytest
-from processes import SOON_S, Program, start_celery, start_millraced, start_redis, start_worker
+from processes import Program, start_celery, start_millraced, start_redis, start_worker
+from stacks import Stack
 
 from millrace.client import Client
-from millrace.jobs import JobManager, JobStatus, TaskStatus, use_backend
+from millrace.jobs import JobManager, use_backend
 from millrace.jobs.memory import MemoryQueueBackend
 from millrace.jobs.service import MillraceQueueBackend
 
 _numbers = itertools.count()
-
-
-@dataclass
-class Stack:
-    """A backend with what stands behind it, and what only tests want of it."""
-
-    name: str
-    jobs: JobManager
-    folder: pathlib.Path
-    idle_queue: str
-    """A queue that nobody serves."""
-
-    def file(self, name: str = "notes") -> str:
-        return str(self.folder / name)
-
-    def notes(self, name: str = "notes") -> list[str]:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-    async def finish(self, task_id: str) -> JobStatus:
-        return await self.jobs.wait_for(task_id, timeout=SOON_S)
-
-    async def let_pass(self, seconds: float) -> None:
-        """In memory, time passes when told to; elsewhere tests wait for what should happen."""
-        if isinstance(self.jobs.backend, MemoryQueueBackend):
-            await self.jobs.backend.advance(seconds)
-
-    async def until(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + SOON_S
-        while not condition():
-            assert time.monotonic() < end, f"{what}: not within {SOON_S:g} s; notes: {self.notes()}"
-            await asyncio.sleep(0.05)
-
-    async def until_status(self, task_id: str, *statuses: TaskStatus) -> JobStatus:
-        end = time.monotonic() + SOON_S
-        while (seen := await self.jobs.get_status(task_id)).status not in statuses:
-            assert time.monotonic() < end, f"{seen}: not {statuses} within {SOON_S:g} s"
-            await asyncio.sleep(0.05)
-        return seen
-
-    async def until_reserved(self, queue: str) -> None:
-        """Celery's worker takes one message ahead of its slot: waits until it has."""
-        while self.name == "celery" and await self.jobs.queue_length(queue):
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -114,9 +69,6 @@ def celery_fleet(celery_environment: dict[str, str], tmp_path_factory: pytest.Te
     program = start_celery(tmp_path_factory.mktemp("celery"), celery_environment, "default,other", 3, beat=True)
     yield celery_environment
     program.stop()
-
-
-Maker = Callable[[], Awaitable[JobManager]]
 
 
 @pytest.fixture(params=["memory", "millrace", "celery"])

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import Stack
+from stacks import Stack
 
 from millrace.jobs import JobExists, JobNotFound, JobPriority, NotSupported, QueueBackend, TaskStatus, WaitTimeout
-
 
 # In memory a job runs in the test's own process as soon as it is enqueued: nothing waits, nothing can be killed.
 real_workers = pytest.mark.parametrize("stack", ["millrace", "celery"], indirect=True)

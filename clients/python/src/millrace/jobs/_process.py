@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -14,6 +15,7 @@ from millrace.errors import InvalidArgument, MillraceError
 from millrace.jobs._backend import QueueBackend
 from millrace.jobs._manager import AnyTask, JobManager
 from millrace.jobs._types import TaskStatus
+from millrace.jobs.memory import MemoryQueueBackend
 from millrace.types import JobPriority
 
 T = TypeVar("T")
@@ -27,19 +29,13 @@ def _millrace() -> QueueBackend:
     return MillraceQueueBackend()
 
 
-def _memory() -> QueueBackend:
-    from millrace.jobs.memory import MemoryQueueBackend
-
-    return MemoryQueueBackend()
-
-
 def _celery() -> QueueBackend:
     from millrace.jobs.celery import CeleryQueueBackend
 
     return CeleryQueueBackend()
 
 
-_BACKENDS: Final[dict[str, BackendFactory]] = {"millrace": _millrace, "memory": _memory, "celery": _celery}
+_BACKENDS: Final[dict[str, BackendFactory]] = {"millrace": _millrace, "memory": MemoryQueueBackend, "celery": _celery}
 
 
 class TaskFailed(MillraceError):
@@ -75,7 +71,7 @@ class _Process:
         if name != "memory":
             return _BACKENDS[name]()
         if self.memory is None:
-            self.memory = _memory()
+            self.memory = MemoryQueueBackend()
         return self.memory
 
     def bridge_loop(self) -> asyncio.AbstractEventLoop:
@@ -138,19 +134,21 @@ async def enqueue_delayed(task: AnyTask, /, delay: timedelta, *args: Any, **kwar
 
 def call(function: Callable[[JobManager], Coroutine[Any, Any, T]]) -> T:
     """Calls the manager from code that is not async, on whatever thread, and waits for the answer."""
-
-    async def run() -> T:
-        return await function(await get_job_manager())
-
     bridge = _process.bridge_loop()
-    if _running_loop() is bridge:
-        # A handler that runs in memory on the bridge itself calls: that loop can't wait for itself.
-        result: list[T] = []
-        thread = threading.Thread(target=lambda: result.append(asyncio.run(run())))
-        thread.start()
-        thread.join()
-        return result[0]
-    return asyncio.run_coroutine_threadsafe(run(), bridge).result()
+    manager = _process.manager(bridge)
+    if isinstance(manager.backend, MemoryQueueBackend) and _is_in_loop():
+        # Perhaps a handler that runs in memory on the bridge itself, which can't wait for itself; jobs in memory need no loop of their own.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(function(manager))).result()
+    return asyncio.run_coroutine_threadsafe(function(manager), bridge).result()
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class AsyncResult:
@@ -177,10 +175,3 @@ class AsyncResult:
         if ended.status is not TaskStatus.SUCCESS:
             raise TaskFailed(f"job {self.id} {ended.status}: {ended.error or 'no reason given'}", subject=self.id)
         return ended.result
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
