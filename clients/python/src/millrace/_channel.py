@@ -54,6 +54,7 @@ class Target:
     """Certificates of the authority, PEM; None: no encryption."""
     certificate: bytes | None = None
     key: bytes | None = None
+    certificate_files: tuple[str, str] | None = None
 
     @classmethod
     def of(
@@ -75,6 +76,7 @@ class Target:
             _read(ca, "ca") if ca is not None else None,
             _read(certificate[0], "certificate") if certificate is not None else None,
             _read(certificate[1], "certificate") if certificate is not None else None,
+            (os.fspath(certificate[0]), os.fspath(certificate[1])) if certificate is not None else None,
         )
 
     @property

@@ -8,6 +8,7 @@ and what they create at the same time goes out together. After a fork the child'
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -160,8 +161,16 @@ class Client:
         routes: Mapping[str, str] | None = None,
         coalesce: bool = True,
     ) -> None:
-        self._make = lambda: _client.Client(
-            address, token=token, ca=ca, certificate=certificate, timeout=timeout, codec=codec, routes=routes, coalesce=coalesce
+        self._make: Callable[[], _client.Client] = functools.partial(
+            _client.Client,
+            address,
+            token=token,
+            ca=ca,
+            certificate=certificate,
+            timeout=timeout,
+            codec=codec,
+            routes=routes,
+            coalesce=coalesce,
         )
         self._lock = threading.Lock()
         self._open()

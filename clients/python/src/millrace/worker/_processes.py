@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers in processes of their own, one job at a time each: none can hold up the session, and each can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+from collections import deque
+from dataclasses import replace
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from millrace.context import StopReason
+from millrace.worker._attempt import Ending, Limits
+from millrace.worker._child import CONTROL, HEADER, REASONS, Setup, ending_from_bytes, frame, main
+from millrace.worker._pools import Listener
+from millrace.worker._state import Held, failed_report, now, released_report
+
+log: Final = logging.getLogger("millrace.worker")
+_EXIT_S: Final = 5.0
+_START_PAUSE_S: Final = 1.0
+
+
+class _Child(asyncio.Protocol):
+    """One process, as the session's loop sees it."""
+
+    def __init__(self, pool: ProcessPool) -> None:
+        self._pool = pool
+        self._buffer = bytearray()
+        self.held: Held | None = None
+        self.is_ready = False
+        self.leaves = False
+        self.kill_timer: asyncio.TimerHandle | None = None
+        self.process: SpawnProcess
+        self.jobs: asyncio.Transport
+        self.control: socket.socket
+
+    def data_received(self, data: bytes) -> None:
+        """Whole frames are taken, the rest is kept."""
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= HEADER.size:
+            kind, size = HEADER.unpack_from(buffer, start)
+            end = start + HEADER.size + size
+            if len(buffer) < end:
+                break
+            self._pool.on_frame(self, kind, bytes(buffer[start + HEADER.size : end]))
+            start = end
+        del buffer[:start]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The process has ended, or is about to."""
+        self._pool.on_exit(self)
+
+
+class ProcessPool:
+    """Spawns `concurrency` processes and gives each one job at a time; one that ends is replaced."""
+
+    def __init__(self, setup: Setup, concurrency: int, terminate_grace_s: float) -> None:
+        self._setup = setup
+        self._concurrency = concurrency
+        self._terminate_grace_s = terminate_grace_s
+        self._context = multiprocessing.get_context("spawn")
+        self._children: set[_Child] = set()
+        self._idle: deque[_Child] = deque()
+        self._waiting: deque[Held] = deque()
+        """Jobs for processes that are still starting."""
+        self._by_job: dict[Held, _Child] = {}
+        self._closing = False
+        self._empty = asyncio.Event()
+        """There are no processes, while closing."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, listener: Listener, limits: Limits) -> None:
+        """Spawns the processes; jobs can be given before they are ready."""
+        self._listener = listener
+        self._setup = replace(self._setup, limits=limits)
+        for _ in range(self._concurrency):
+            await self._spawn()
+
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        our_control, their_control = socket.socketpair()
+        child = _Child(self)
+        process = self._context.Process(target=main, args=(theirs, their_control, self._setup), name="millrace-job")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, process.start)
+        theirs.close()
+        their_control.close()
+        our_control.setblocking(False)
+        child.process, child.control = process, our_control
+        self._children.add(child)
+        child.jobs, _ = await loop.create_connection(lambda: child, sock=ours)
+
+    @property
+    def free(self) -> int:
+        """How many more jobs can be run now."""
+        return self._concurrency - len(self._by_job) - len(self._waiting)
+
+    def run(self, held: Held) -> None:
+        """Begins a job, or keeps it for the next process that is ready."""
+        if self._idle:
+            self._give(self._idle.popleft(), held)
+        else:
+            self._waiting.append(held)
+
+    def _give(self, child: _Child, held: Held) -> None:
+        child.held = held
+        self._by_job[held] = child
+        held.started = now()
+        child.jobs.write(frame(b"J", held.message.SerializeToString()))
+
+    def stop(self, held: Held, reason: StopReason) -> None:
+        """Asks the handler to stop; anything but a plain cancel is SIGTERM, and SIGKILL when that does not help in time."""
+        child = self._by_job.get(held)
+        if child is None:
+            if held in self._waiting:
+                self._waiting.remove(held)
+                self._listener.on_end(held, self._without_a_word(held, reason))
+            return
+        job, delivery = held.key
+        with contextlib.suppress(OSError):  # it is ending, which will be seen
+            child.control.send(frame(b"C", CONTROL.pack(REASONS.index(reason), delivery) + job.encode()))
+        if reason is not StopReason.CANCEL and child.kill_timer is None:
+            child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, self._kill, child, held)
+
+    def _kill(self, child: _Child, held: Held) -> None:
+        if child.held is held and child.process.pid is not None:
+            log.warning("killing the process of job=%s task=%s: it did not obey SIGTERM", held.message.job_id, held.message.task)
+            os.kill(child.process.pid, signal.SIGKILL)
+
+    # ---- what a child says ----
+
+    def on_frame(self, child: _Child, kind: bytes, body: bytes) -> None:
+        """A message of a child."""
+        if kind == b"R":
+            child.is_ready = True
+            self._next(child)
+        elif child.held is not None:
+            held = child.held
+            if kind == b"N":
+                self._listener.on_report(held, body)
+                return
+            ending, child.leaves = ending_from_bytes(body)
+            self._done(child)
+            if not child.leaves:
+                self._next(child)
+            self._listener.on_end(held, ending)
+
+    def _next(self, child: _Child) -> None:
+        if self._waiting:
+            self._give(child, self._waiting.popleft())
+        else:
+            self._idle.append(child)
+
+    def _done(self, child: _Child) -> None:
+        if child.held is not None:
+            del self._by_job[child.held]
+            child.held = None
+        if child.kill_timer is not None:
+            child.kill_timer.cancel()
+            child.kill_timer = None
+
+    def on_exit(self, child: _Child) -> None:
+        """A child's connection ended: see to its process, and replace it."""
+        task = asyncio.get_running_loop().create_task(self._bury(child))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bury(self, child: _Child) -> None:
+        self._children.discard(child)
+        if not self._children:
+            self._empty.set()
+        if child in self._idle:
+            self._idle.remove(child)
+        loop = asyncio.get_running_loop()
+        child.control.close()
+        await loop.run_in_executor(None, child.process.join, _EXIT_S)
+        if child.process.exitcode is None:  # the connection is gone and the process is not: nothing good can come of it
+            child.process.kill()
+            await loop.run_in_executor(None, child.process.join)
+        code = child.process.exitcode or 0
+        held = child.held
+        if held is not None:
+            self._done(child)
+            self._listener.on_end(held, self._without_a_word(held, held.stop, code))
+        if self._closing:
+            return
+        if not child.is_ready:
+            log.error("a process ended with %s before it was ready: see its output", _exit_text(code))
+            await asyncio.sleep(_START_PAUSE_S)
+        if not self._closing:
+            await self._spawn()
+
+    def _without_a_word(self, held: Held, stop: StopReason | None, code: int = 0) -> Ending:
+        """The ending of a job whose process ended without telling it."""
+        seconds = max(now() - held.started, 0.0) if held.started else 0.0
+        if stop is StopReason.SHUTDOWN:
+            return Ending("released", released_report(held), seconds)
+        if stop is not None:
+            report = failed_report(held, "Terminated", f"stopped by force: {stop.value}", cancelled=True)
+            return Ending("cancelled", report, seconds)
+        text = f"the process that ran the handler ended with {_exit_text(code)}"
+        return Ending("failed", failed_report(held, "ProcessDied", text), seconds, text)
+
+    async def close(self) -> None:
+        """Idle processes end by themselves when their connection does; others are killed after a while."""
+        self._closing = True
+        if not self._children:
+            return
+        for child in list(self._children):
+            child.jobs.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_S):
+                await self._empty.wait()
+        for child in list(self._children):
+            child.process.kill()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _exit_text(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
