@@ -12,26 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import heapq
 import itertools
 import random
 import threading
-import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from millrace._times import to_delta
-from millrace.context import JobContext, StopReason, _current
-from millrace.errors import InvalidArgument, JobCancelled, JobExists, JobNotFound, PermanentError, RetryLater, Snooze, WaitTimeout
-from millrace.payload import Codec, Payload, decode_call, encode, encode_call
-from millrace.registry import Registry, Task, default_registry
+from millrace._convert import payload_from_pb
+from millrace._proto.v1 import worker_service_pb2 as pb
+from millrace._times import delta_from_pb, to_delta
+from millrace.context import JobContext, StopReason
+from millrace.errors import InvalidArgument, JobExists, JobNotFound, WaitTimeout
+from millrace.payload import Codec, Payload, encode, encode_call
+from millrace.registry import Registry, default_registry
 from millrace.types import (
     NO_PAYLOAD,
     Created,
@@ -47,6 +47,7 @@ from millrace.types import (
     ScheduleSpec,
     UniqueKey,
 )
+from millrace.worker._attempt import Attempt, Limits
 
 _DEFAULT_RETRY: Final = RetryPolicy(max_attempts=4, backoff="exponential", initial=1, multiplier=2, max=3600, jitter=0.1)
 _WAITING: Final = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.BLOCKED)
@@ -237,12 +238,12 @@ class Simulator:
     async def run_due(self) -> int:
         """Runs what is ready, and what becomes ready by that; returns how many attempts were made."""
         attempts = 0
-        while (taken := self._take()) is not None:
-            await self._attempt(*taken)
+        while (record := self._take()) is not None:
+            await self._attempt(record)
             attempts += 1
         return attempts
 
-    def _take(self) -> tuple[_Record, Task[..., Any]] | None:
+    def _take(self) -> _Record | None:
         """Starts the next attempt. What nobody handles is set aside until its task is registered."""
         with self._lock:
             for name in [name for name in self._unhandled if self.registry.get(name) is not None]:
@@ -253,10 +254,9 @@ class Simulator:
                 record = entry[2]
                 if record.job.state is not JobState.PENDING:
                     continue
-                task = self.registry.get(record.job.task)
-                if task is not None:
+                if self.registry.get(record.job.task) is not None:
                     self._start(record)
-                    return record, task
+                    return record
                 self._unhandled.setdefault(record.job.task, []).append(entry)
             return None
 
@@ -288,61 +288,42 @@ class Simulator:
     def _predecessor(self, job: Job) -> _Record | None:
         return next((record for record in self._records.values() if record.successor == job.id), None)
 
-    async def _attempt(self, record: _Record, task: Task[..., Any]) -> None:
-        """One attempt, with the middleware around it; the job then goes where its outcome sends it."""
+    async def _attempt(self, record: _Record) -> None:
+        """One attempt, as a worker makes it; the job then goes where the report sends it."""
         assert record.context is not None
-        token = _current.set(record.context)
-        try:
-            with contextlib.ExitStack() as stack:
-                for middleware in self.registry.middleware:
-                    stack.enter_context(middleware(record.context))
-                args, kwargs = decode_call(record.context._payload, self.codec)
-                result = task.function(*([record.context, *args] if task.bind else args), **kwargs)
-                if asyncio.iscoroutine(result):
-                    result = await result
-        except Snooze as snooze:
-            self._snooze(record, snooze.delay)
-        except Exception as error:
-            self._fail(record, task, error)
-        else:
-            self._succeed(record, result)
-        finally:
-            _current.reset(token)
-
-    def _succeed(self, record: _Record, result: Any) -> None:
-        omitted = ""
-        payload = None
-        try:
-            payload = encode(result, self.codec, path="result") if result is not None else None
-        except InvalidArgument as error:
-            omitted = str(error)
+        with Attempt(self.registry, record.context, self.codec, Limits()) as attempt:
+            result = attempt.call()
+            attempt.result = await result if attempt.is_async else result
+        assert attempt.ending is not None
         with self._lock:
-            record.job = replace(record.job, result_payload=payload, result_omitted_reason=omitted)
+            self._take_report(record, pb.Report.FromString(attempt.ending.report))
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise asyncio.CancelledError  # of the caller, which the handler must not swallow
+
+    def _take_report(self, record: _Record, report: pb.Report) -> None:
+        if report.HasField("succeeded"):
+            result = payload_from_pb(report.succeeded.result) if report.succeeded.HasField("result") else None
+            record.job = replace(record.job, result_payload=result, result_omitted_reason=report.succeeded.result_omitted_reason)
             self._end(record, JobState.SUCCEEDED)
-
-    def _snooze(self, record: _Record, delay: timedelta) -> None:
-        with self._lock:
+        elif report.HasField("snoozed"):
             record.job = replace(record.job, attempts=record.job.attempts - 1)
-            self._put_off(record, JobState.SCHEDULED, delay)
+            self._put_off(record, JobState.SCHEDULED, delta_from_pb(report.snoozed.delay))
+        else:
+            self._fail(record, report.failed)
 
-    def _fail(self, record: _Record, task: Task[..., Any], error: Exception) -> None:
-        told = error.__cause__ if isinstance(error, PermanentError | RetryLater) and error.__cause__ is not None else error
-        trace = "".join(traceback.format_exception(told))
-        described = JobError(type(told).__name__, str(told), trace)
-        policy = self._policy(record.spec, task)
-        attempts_max = policy.max_attempts or 1
-        delay = None
-        if isinstance(error, RetryLater):
-            delay = error.delay
-            attempts_max = error.max_attempts or attempts_max
-        with self._lock:
-            if isinstance(error, JobCancelled) or record.job.cancel_requested:
-                self._end(record, JobState.CANCELLED, error=described)
-            elif isinstance(error, PermanentError) or record.job.attempts >= attempts_max:
-                self._end(record, JobState.FAILED, error=described)
-            else:
-                record.job = replace(record.job, error=described)
-                self._put_off(record, JobState.RETRYING, _backoff(policy, record.job.attempts) if delay is None else delay)
+    def _fail(self, record: _Record, failed: pb.Failed) -> None:
+        error = JobError(failed.error.type, failed.error.message, failed.error.trace, failed.error.fingerprint)
+        policy = self._policy(record.spec)
+        if record.job.cancel_requested:
+            self._end(record, JobState.CANCELLED, error=error)
+        elif failed.permanent or record.job.attempts >= (failed.max_attempts or policy.max_attempts or 1):
+            self._end(record, JobState.FAILED, error=error)
+        else:
+            record.job = replace(record.job, error=error)
+            has_delay = failed.HasField("retry_after")
+            delay = delta_from_pb(failed.retry_after) if has_delay else _backoff(policy, record.job.attempts)
+            self._put_off(record, JobState.RETRYING, delay)
 
     def _put_off(self, record: _Record, state: JobState, delay: timedelta) -> None:
         if record.job.cancel_requested:
@@ -351,9 +332,9 @@ class Simulator:
         record.job = replace(record.job, state=state, run_at=self.now + delay)
         self._set_timer(record.job.run_at, record)
 
-    def _policy(self, spec: JobSpec, task: Task[..., Any] | None = None) -> RetryPolicy:
+    def _policy(self, spec: JobSpec) -> RetryPolicy:
         """Field by field from the first that sets it: the job, the handler, the service's default."""
-        task = task or self.registry.get(spec.task)
+        task = self.registry.get(spec.task)
         policy = _DEFAULT_RETRY
         for source in (task.policy.get("retry") if task else None, spec.retry):
             if source is not None:

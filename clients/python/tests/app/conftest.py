@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: a service with workers, a Celery fleet, and a `stack` that stands for each backend in turn."""
 
-import asyncio
 import itertools
 import pathlib
 import shutil
@@ -12,7 +11,7 @@ import pytest
 from processes import Program, start_celery, start_millraced, start_redis, start_worker
 from stacks import Stack
 
-from millrace.client import Client
+from millrace import Client, sync
 from millrace.jobs import JobManager, use_backend
 from millrace.jobs.memory import MemoryQueueBackend
 from millrace.jobs.service import MillraceQueueBackend
@@ -31,12 +30,8 @@ def millraced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _worker(folder: pathlib.Path, address: str, queues: str, concurrency: int) -> Program:
     program = start_worker(folder, address, "contract_millrace", queues, concurrency)
     names = {part.partition(":")[0] for part in queues.split(",")}
-
-    async def attached() -> bool:
-        async with Client(address) as client:
-            return any(set(worker.queues) == names async for worker in client.workers.list())
-
-    program.wait_for(lambda: asyncio.run(attached()))
+    with sync.Client(address) as client:
+        program.wait_for(lambda: any(set(worker.queues) == names for worker in client.workers.list()))
     return program
 
 

@@ -95,7 +95,8 @@ def start_millraced(folder: pathlib.Path) -> tuple[Program, str]:
 
 def start_worker(folder: pathlib.Path, address: str, app: str, queues: str, concurrency: int, pool: str = "processes") -> Program:
     """A `millrace-worker`, ready for jobs."""
-    command = [sys.executable, "-m", "millrace.worker", "--app", app, "--queues", queues, "--concurrency", str(concurrency), "--pool", pool]
+    code = f"from millrace.worker import Worker\nfrom millrace.worker.options import parse_queues\nif __name__ == '__main__': Worker({app!r}, queues=parse_queues({queues!r}), concurrency={concurrency}, pool={pool!r}).run()"
+    command = [sys.executable, "-c", code]
     return Program(f"worker-{queues.replace(':', '-')}", folder, command, {"MILLRACE_ADDRESS": address})
 
 
