@@ -93,11 +93,13 @@ def start_millraced(folder: pathlib.Path) -> tuple[Program, str]:
     return program, f"127.0.0.1:{json.loads(ports.read_text(encoding='utf-8'))['grpc']}"
 
 
-def start_worker(folder: pathlib.Path, address: str, app: str, queues: str, concurrency: int, pool: str = "processes") -> Program:
+def start_worker(
+    folder: pathlib.Path, address: str, app: str, queues: str, concurrency: int, environment: Mapping[str, str] | None = None
+) -> Program:
     """A `millrace-worker`, ready for jobs."""
-    code = f"from millrace.worker import Worker\nfrom millrace.worker.options import parse_queues\nif __name__ == '__main__': Worker({app!r}, queues=parse_queues({queues!r}), concurrency={concurrency}, pool={pool!r}).run()"
+    code = f"from millrace.worker import Worker\nfrom millrace.worker.options import parse_queues\nif __name__ == '__main__': Worker({app!r}, queues=parse_queues({queues!r}), concurrency={concurrency}).run()"
     command = [sys.executable, "-c", code]
-    return Program(f"worker-{queues.replace(':', '-')}", folder, command, {"MILLRACE_ADDRESS": address})
+    return Program(f"worker-{queues.replace(':', '-')}", folder, command, {"MILLRACE_ADDRESS": address, **(environment or {})})
 
 
 def start_redis(folder: pathlib.Path) -> tuple[Program, int]:
