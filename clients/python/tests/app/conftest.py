@@ -2,8 +2,10 @@
 """Fixtures: a service with workers, a Celery fleet, and a `stack` that stands for each backend in turn."""
 
 import itertools
+import os
 import pathlib
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import contract_millrace  # noqa: F401  # registers the handlers for the memory backend
@@ -17,6 +19,17 @@ from millrace.jobs.memory import MemoryQueueBackend
 from millrace.jobs.service import MillraceQueueBackend
 
 _numbers = itertools.count()
+# The interface is known to applications under the names that the example has.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "shop"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calls_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """Where the document's handlers note their calls, in whatever process they run."""
+    folder = tmp_path_factory.mktemp("calls")
+    os.environ["DOCUMENT_CALLS"] = str(folder)
+    yield folder
+    del os.environ["DOCUMENT_CALLS"]
 
 
 @pytest.fixture(scope="session")

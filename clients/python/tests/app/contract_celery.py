@@ -3,6 +3,7 @@
 
 import os
 
+import document_handlers
 from celery import Celery, shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from contract_handlers import define
@@ -16,3 +17,4 @@ app.conf.update(
     task_track_started=True,
 )
 define(shared_task, SoftTimeLimitExceeded)
+document_handlers.define(shared_task)
