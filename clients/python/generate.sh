@@ -5,17 +5,8 @@
 set -euo pipefail
 
 cd "$(dirname "$0")"
-here=$PWD
 proto=$(cd ../../proto && pwd)
-venv=${MILLRACE_PYTHON_BUILD:-$here/../../build/python}/generator
-mkdir -p "$(dirname "$venv")"
-
-if [ ! -x "$venv/bin/python" ] || ! cmp -s requirements/generator.txt "$venv/requirements.txt"; then
-  rm -rf "$venv"
-  "${PYTHON:-python3}" -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r requirements/generator.txt
-  cp requirements/generator.txt "$venv/requirements.txt"
-fi
+venv=$(tools/venv.sh generator)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -44,6 +44,31 @@ _BY_CODE: Final[dict[str, type[MillraceError]]] = {
 _CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
+class _Fork:
+    """gRPC does not survive a fork: a child of a process that has used it hangs or aborts. We say so instead."""
+
+    used = False
+    forbidden = False
+
+    @classmethod
+    def after_in_child(cls) -> None:
+        """The child knows what its parent had done."""
+        cls.forbidden = cls.forbidden or cls.used
+
+    @classmethod
+    def check(cls) -> None:
+        """Before each channel."""
+        if cls.forbidden:
+            raise MillraceError(
+                "this process was forked from one that had spoken to Millrace already, which gRPC does not survive: "
+                "make the first call after the fork, in each worker of a prefork server"
+            )
+        cls.used = True
+
+
+os.register_at_fork(after_in_child=_Fork.after_in_child)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server and how to speak to it. What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA."""
@@ -117,6 +142,7 @@ class Target:
 
     def open_async(self) -> grpc.aio.Channel:
         """A channel for the running event loop."""
+        _Fork.check()
         credentials = self.credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(self.address, options=self.options())
@@ -124,6 +150,7 @@ class Target:
 
     def open(self) -> grpc.Channel:
         """A channel for threads."""
+        _Fork.check()
         credentials = self.credentials()
         options = (*self.options(), ("grpc.use_local_subchannel_pool", 1))
         if credentials is None:

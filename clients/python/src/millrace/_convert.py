@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -180,8 +181,8 @@ def _id_to_pb(value: str | uuid.UUID) -> str:
 
 def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: bool = True) -> jobs.JobSpec:
     """A message. With `make_id`, it has an id from now on, so that it can be sent again."""
-    if not isinstance(spec.task, str) or not spec.task:
-        raise InvalidArgument("task is required: the name of the handler", field="task")
+    if not isinstance(spec.task, str):
+        raise InvalidArgument(f"task must be the name of a handler, not {spec.task!r}", field="task")
     message = jobs.JobSpec(task=spec.task, wants_previous_result=spec.wants_previous_result)
     if spec.id is not None:
         message.id = _id_to_pb(spec.id)
@@ -212,6 +213,16 @@ def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: b
     if spec.tracestate:
         message.tracestate = spec.tracestate
     return message
+
+
+@contextmanager
+def within(path: str) -> Iterator[None]:
+    """Puts `path` before the field at fault."""
+    try:
+        yield
+    except InvalidArgument as error:
+        error.field = f"{path}.{error.field}" if error.field else path
+        raise
 
 
 def filter_to_pb(filter: JobFilter | None) -> jobs.JobFilter:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Final
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, Final
 
 import grpc.aio
 
@@ -17,7 +17,7 @@ from millrace._convert import spec_to_pb
 from millrace._proto.v1 import job_pb2
 from millrace._proto.v1 import job_service_pb2 as messages
 from millrace._proto.v1.job_service_pb2_grpc import JobServiceStub
-from millrace.errors import DeadlineExceeded, MillraceError
+from millrace.errors import DeadlineExceeded, InvalidArgument, MillraceError, Unavailable
 from millrace.types import Created, CreateOutcome, JobSpec
 
 JOBS_MAX: Final = 1000
@@ -26,38 +26,58 @@ _STREAM_JOBS: Final = 250
 _STREAM_AHEAD: Final = 8
 
 
-def outcome_from_pb(outcome: messages.CreateOutcome, index: int, *, single: bool = False) -> CreateOutcome:
-    """Our outcome; a single create's field is told without its place in the call."""
+def outcome_from_pb(outcome: messages.CreateOutcome, index: int) -> CreateOutcome:
+    """Our outcome. The field at fault is told without the job's place in the call: the outcome belongs to the job."""
     if not outcome.HasField("error"):
         return CreateOutcome(outcome.id, outcome.existing)
     error = error_of_status(outcome.error)
-    if single and error.field is not None:
-        error.field = error.field.removeprefix(f"jobs[{index}].")
+    if error.field is not None:
+        error.field = error.field.removeprefix(f"jobs[{index}].").removeprefix(f"items[{index}].")
     return CreateOutcome(outcome.id, outcome.existing, error)
 
 
+Slot = job_pb2.JobSpec | CreateOutcome
+"""A job to send, or why it can't be sent."""
+
+
 class Chunker:
-    """Gathers messages into calls of at most so many jobs and bytes."""
+    """Gathers jobs into calls of at most so many jobs and bytes."""
 
     def __init__(self, jobs_max: int = JOBS_MAX) -> None:
         self._jobs_max = jobs_max
-        self._jobs: list[job_pb2.JobSpec] = []
+        self._slots: list[Slot] = []
         self._bytes = 0
 
-    def add(self, job: job_pb2.JobSpec) -> list[job_pb2.JobSpec] | None:
+    def add(self, slot: Slot) -> list[Slot] | None:
         """Takes a job; returns a chunk when this one begins the next."""
-        size = job.ByteSize() + 8
+        size = slot.ByteSize() + 8 if isinstance(slot, job_pb2.JobSpec) else 0
         full = None
-        if self._jobs and (len(self._jobs) >= self._jobs_max or self._bytes + size > BYTES_MAX):
+        if self._slots and (len(self._slots) >= self._jobs_max or self._bytes + size > BYTES_MAX):
             full = self.rest()
-        self._jobs.append(job)
+        self._slots.append(slot)
         self._bytes += size
         return full
 
-    def rest(self) -> list[job_pb2.JobSpec]:
+    def rest(self) -> list[Slot]:
         """What has been gathered."""
-        jobs, self._jobs, self._bytes = self._jobs, [], 0
-        return jobs
+        slots, self._slots, self._bytes = self._slots, [], 0
+        return slots
+
+
+def jobs_of(slots: list[Slot]) -> list[job_pb2.JobSpec]:
+    """Those that can be sent."""
+    return [slot for slot in slots if isinstance(slot, job_pb2.JobSpec)]
+
+
+def _outcomes(slots: list[Slot], answers: Any) -> Iterator[CreateOutcome]:
+    """Of all slots in order, given the answers for the jobs among them."""
+    numbered = enumerate(answers)
+    for slot in slots:
+        if isinstance(slot, CreateOutcome):
+            yield slot
+        else:
+            index, answer = next(numbered)
+            yield outcome_from_pb(answer, index)
 
 
 class Coalescer:
@@ -112,7 +132,7 @@ class Coalescer:
         for index, ((_, future), answer) in enumerate(zip(taken, response.outcomes, strict=True)):
             if future.done():
                 continue
-            outcome = outcome_from_pb(answer, index, single=True)
+            outcome = outcome_from_pb(answer, index)
             if outcome.error is None:
                 future.set_result(Created(outcome.id, outcome.existing))
             else:
@@ -129,19 +149,36 @@ async def each(specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterat
             yield spec
 
 
+class Maker:
+    """Makes messages of specs. What can't be written is an outcome of its own, so that it does not hold up the others."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._trace = _otel.trace_context()
+
+    def slot(self, spec: JobSpec) -> Slot:
+        """The message, or why there is none."""
+        try:
+            return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec), self._trace)
+        except InvalidArgument as error:
+            return CreateOutcome("" if spec.id is None else str(spec.id), error=error)
+
+
 async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
     """As few calls as the limits allow, one after the other."""
     outcomes: list[CreateOutcome] = []
     chunker = Chunker()
+    maker = Maker(connection)
 
-    async def send(jobs: list[job_pb2.JobSpec]) -> None:
-        stub = connection.stub(JobServiceStub)
-        response = await connection.call(stub.CreateJobs, messages.CreateJobsRequest(jobs=jobs), of_job=True)
-        outcomes.extend(outcome_from_pb(outcome, index) for index, outcome in enumerate(response.outcomes))
+    async def send(slots: list[Slot]) -> None:
+        request = messages.CreateJobsRequest(jobs=jobs_of(slots))
+        answers: Any = ()
+        if request.jobs:
+            answers = (await connection.call(connection.stub(JobServiceStub).CreateJobs, request, of_job=True)).outcomes
+        outcomes.extend(_outcomes(slots, answers))
 
-    trace = _otel.trace_context()
     async for spec in each(specs):
-        if full := chunker.add(traced(spec_to_pb(spec, connection.routes, connection.codec), trace)):
+        if full := chunker.add(maker.slot(spec)):
             await send(full)
     if rest := chunker.rest():
         await send(rest)
@@ -159,39 +196,43 @@ async def create_stream(connection: Connection, specs: Iterable[JobSpec] | Async
     """One stream with some messages ahead of their answers; outcomes in the order of the specs."""
     call = connection.stream(connection.stub(JobServiceStub).CreateJobsStream)
     ahead = asyncio.Semaphore(_STREAM_AHEAD)
-    sent: asyncio.Queue[bool] = asyncio.Queue()
+    sent: asyncio.Queue[list[Slot] | None] = asyncio.Queue()
+
+    async def send(slots: list[Slot]) -> None:
+        await ahead.acquire()
+        if jobs := jobs_of(slots):
+            await call.write(messages.CreateJobsStreamRequest(jobs=jobs))
+        sent.put_nowait(slots)
 
     async def write() -> None:
         chunker = Chunker(_STREAM_JOBS)
-        trace = _otel.trace_context()
-
-        async def send(jobs: list[job_pb2.JobSpec]) -> None:
-            await ahead.acquire()
-            await call.write(messages.CreateJobsStreamRequest(jobs=jobs))
-            sent.put_nowait(True)
-
+        maker = Maker(connection)
         try:
             async for spec in each(specs):
-                if full := chunker.add(traced(spec_to_pb(spec, connection.routes, connection.codec), trace)):
+                if full := chunker.add(maker.slot(spec)):
                     await send(full)
             if rest := chunker.rest():
                 await send(rest)
             await call.done_writing()
         finally:
-            sent.put_nowait(False)
+            sent.put_nowait(None)
+
+    async def read() -> Any:
+        async with asyncio.timeout(connection.timeout_s):
+            response = await call.read()
+        if response is grpc.aio.EOF:
+            await raise_end(call)
+            raise Unavailable("the server ended the stream before it had answered")
+        return response.outcomes
 
     writer = asyncio.create_task(write())
     try:
-        while await sent.get():
-            async with asyncio.timeout(connection.timeout_s):
-                response = await call.read()
-            if response is grpc.aio.EOF:
-                break
+        while (slots := await sent.get()) is not None:
+            answers = await read() if jobs_of(slots) else ()
             ahead.release()
-            for index, outcome in enumerate(response.outcomes):
-                yield outcome_from_pb(outcome, index)
+            for outcome in _outcomes(slots, answers):
+                yield outcome
         await writer
-        await raise_end(call)
     except grpc.aio.AioRpcError as error:
         raise error_of_call(error, of_job=True) from None
     except TimeoutError:

@@ -10,8 +10,8 @@ from typing import Any
 
 from millrace import _otel
 from millrace._call import Connection
-from millrace._convert import batch_from_pb, chain_from_pb, new_id, spec_to_pb
-from millrace._create import JOBS_MAX, Chunker, each, outcome_from_pb, traced
+from millrace._convert import batch_from_pb, chain_from_pb, new_id, spec_to_pb, within
+from millrace._create import JOBS_MAX, Chunker, each, jobs_of, outcome_from_pb, traced
 from millrace._proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
 from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceStub
 from millrace._proto.v1.chain_service_pb2_grpc import ChainServiceStub
@@ -39,11 +39,13 @@ class Chains:
         routes, codec = self._connection.routes, self._connection.codec
         with _otel.create_span("chain", len(steps)):
             trace = _otel.trace_context()
-            request = chain_service_pb2.CreateChainRequest(
-                id=id or new_id(), steps=[traced(spec_to_pb(step, routes, codec), trace) for step in steps]
-            )
+            request = chain_service_pb2.CreateChainRequest(id=id or new_id())
+            for index, step in enumerate(steps):
+                with within(f"steps[{index}]"):
+                    request.steps.append(traced(spec_to_pb(step, routes, codec), trace))
             if on_failure is not None:
-                request.on_failure.CopyFrom(traced(spec_to_pb(on_failure, routes, codec, make_id=False), trace))
+                with within("on_failure"):
+                    request.on_failure.CopyFrom(traced(spec_to_pb(on_failure, routes, codec, make_id=False), trace))
             response = await self._connection.call(self._stub.CreateChain, request)
         return self._chain(response.chain, existing=response.existing)
 
@@ -85,8 +87,9 @@ class Batches:
     def _stub(self) -> BatchServiceStub:
         return self._connection.stub(BatchServiceStub)
 
-    def _spec(self, spec: JobSpec, trace: tuple[str, str], *, make_id: bool = False) -> job_pb2.JobSpec:
-        return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec, make_id=make_id), trace)
+    def _spec(self, spec: JobSpec, trace: tuple[str, str], path: str, *, make_id: bool = False) -> job_pb2.JobSpec:
+        with within(path):
+            return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec, make_id=make_id), trace)
 
     async def create(
         self,
@@ -111,7 +114,7 @@ class Batches:
             trace = _otel.trace_context()
             for name, spec in (("defaults", defaults), ("on_success", on_success), ("on_complete", on_complete)):
                 if spec is not None:
-                    getattr(request, name).CopyFrom(self._spec(spec, trace))
+                    getattr(request, name).CopyFrom(self._spec(spec, trace, name))
             chunks = self._chunks(items, chunk_size, trace)
             first: builtins.list[job_pb2.JobSpec] = await anext(chunks, [])
             second = await anext(chunks, None)
@@ -129,17 +132,20 @@ class Batches:
         self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str]
     ) -> AsyncIterator[builtins.list[job_pb2.JobSpec]]:
         chunker = Chunker(min(max(size, 1), JOBS_MAX))
+        index = 0
         async for item in each(items):
-            if full := chunker.add(self._spec(item, trace, make_id=True)):
-                yield full
+            if full := chunker.add(self._spec(item, trace, f"items[{index}]", make_id=True)):
+                yield jobs_of(full)
+            index += 1
         if rest := chunker.rest():
-            yield rest
+            yield jobs_of(rest)
 
     async def add(self, batch_id: str, chunk: int, items: Sequence[JobSpec], *, last: bool = False) -> builtins.list[CreateOutcome]:
         """Adds a chunk of 1 to 1,000 items. Chunks are numbered 1, 2, … over the batch's life (items of `create` were the first ones, see
         `last_chunk`); a number that was taken before is a repeat, answered with nothing, so sending again is safe. `last` seals."""
         trace = _otel.trace_context()
-        return await self._add(batch_id, chunk, [self._spec(item, trace, make_id=True) for item in items], last=last)
+        jobs = [self._spec(item, trace, f"items[{index}]", make_id=True) for index, item in enumerate(items)]
+        return await self._add(batch_id, chunk, jobs, last=last)
 
     async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> builtins.list[CreateOutcome]:
         """A stream of one message, which gRPC does not repeat by itself."""

@@ -2,12 +2,12 @@
 """The same client for code without an event loop: `from millrace.sync import Client`.
 
 Every method is that of the async client, waited for; what is an async iterator there is an iterator here. Threads may share one client,
-and what they create at the same time goes out together. After a fork the child's copy opens a connection of its own.
+and what they create at the same time goes out together. A client that was made before a fork, and not used, works after it; gRPC does not
+survive a fork once it has been used, which is then an error that says so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import threading
@@ -17,6 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from millrace import _flows, _queues, _schedules
 from millrace import client as _client
+from millrace._loop import LoopThread
 from millrace._times import Duration
 from millrace.payload import Codec
 
@@ -25,28 +26,6 @@ __all__ = ["Client"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="millrace-sync", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class _Face(Protocol):
@@ -182,7 +161,7 @@ class Client:
 
     def _open(self) -> None:
         self._twin = self._make()
-        self._loop: _Loop | None = None
+        self._loop: LoopThread | None = None
         self._pid = os.getpid()
 
     def _run(self, call: Callable[[Any], Coroutine[Any, Any, R]]) -> R:
@@ -191,7 +170,7 @@ class Client:
             self._open()
         with self._lock:
             if self._loop is None:
-                self._loop = _Loop()
+                self._loop = LoopThread()
             loop = self._loop
         return loop.run(call(self._twin))
 

@@ -4,7 +4,9 @@
 It reads jobs from one socket on its main thread, where handlers run. A second socket brings requests to stop, to a thread of their own, so
 that they come through while a handler runs. Both sockets end with the worker, and this process with them.
 
-    worker → child, jobs:      J  a Delivery
+    worker → child, jobs:      S  the Setup, pickled; first of all
+                               L  the Limits, pickled
+                               J  a Delivery
     worker → child, control:   C  reason (1 byte), delivery (4), job id     ask, or stop by force
     child → worker, jobs:      R  ready
                                N  a Report that is not final
@@ -19,11 +21,15 @@ import contextlib
 import importlib
 import logging
 import os
+import pickle
 import pkgutil
+import runpy
 import signal
 import socket
 import struct
+import sys
 import threading
+import types
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
@@ -47,6 +53,8 @@ class Setup:
 
     apps: tuple[str, ...]
     """Modules to import, as `package.module` or `package.module:registry`."""
+    script: str | None
+    """The program itself, when tasks are defined in it: a module's name or a file's."""
     codec: Codec | None
     log_level: int | None
     limits: Limits = field(default_factory=Limits)
@@ -62,6 +70,18 @@ def load(apps: tuple[str, ...], registry: Registry = default_registry) -> Regist
             if not isinstance(registry, Registry):
                 raise TypeError(f"{app} is no millrace.Registry")
     return registry
+
+
+def _load_script(script: str) -> None:
+    """Runs the program's file as a module that is not `__main__`, as multiprocessing does."""
+    name = "__mp_main__"
+    if script.endswith(".py"):
+        content = runpy.run_path(script, run_name=name)
+    else:
+        content = runpy.run_module(script, run_name=name, alter_sys=True)
+    module = types.ModuleType(name)
+    module.__dict__.update(content)
+    sys.modules[name] = module
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -102,10 +122,11 @@ def _read_frame(connection: socket.socket) -> tuple[bytes, bytes]:
 class Child:
     """The process's one job at a time, and what stops it."""
 
-    def __init__(self, jobs: socket.socket, control: socket.socket, setup: Setup, registry: Registry) -> None:
+    def __init__(self, jobs: socket.socket, control: socket.socket, codec: Codec | None, limits: Limits, registry: Registry) -> None:
         self._jobs = jobs
         self._control = control
-        self._setup = setup
+        self._codec = codec
+        self._limits = limits
         self._registry = registry
         self._context: JobContext | None = None
         self._in_handler = False
@@ -124,16 +145,18 @@ class Child:
             self._send(b"R")
             while True:
                 try:
-                    _, body = _read_frame(self._jobs)
+                    kind, body = _read_frame(self._jobs)
                 except (EOFError, OSError):
                     return
-                if not self._run(pb.Delivery.FromString(body), runner):
+                if kind == b"L":
+                    self._limits = pickle.loads(body)
+                elif not self._run(pb.Delivery.FromString(body), runner):
                     return
 
     def _run(self, delivery: pb.Delivery, runner: asyncio.Runner) -> bool:
         """One job. False: the process ends."""
-        context = make_context(delivery, self._setup.codec, self._setup.limits, lambda report: self._send(b"N", report))
-        attempt = Attempt(self._registry, context, self._setup.codec, self._setup.limits)
+        context = make_context(delivery, self._codec, self._limits, lambda report: self._send(b"N", report))
+        attempt = Attempt(self._registry, context, self._codec, self._limits)
         self._context = context
         self._in_handler = True
         try:
@@ -167,10 +190,18 @@ class Child:
             raise Stopped(f"stopped by force: {context.stop_reason.value}")
 
 
-def main(jobs: socket.socket, control: socket.socket, setup: Setup) -> None:
-    """The process's beginning, called by multiprocessing."""
+def main(jobs_fd: int, control_fd: int) -> None:
+    """The process's beginning."""
+    jobs, control = socket.socket(fileno=jobs_fd), socket.socket(fileno=control_fd)
+    try:
+        _, body = _read_frame(jobs)
+    except (EOFError, OSError):
+        return
+    setup: Setup = pickle.loads(body)
     if setup.log_level is not None:
         logging.basicConfig(level=setup.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if setup.script is not None:
+        _load_script(setup.script)
     # Stopped, here: it came between the handler's end and its report. The worker sees the process end, and reports.
     with contextlib.suppress(Stopped):
-        Child(jobs, control, setup, load(setup.apps)).serve()
+        Child(jobs, control, setup.codec, setup.limits, load(setup.apps)).serve()

@@ -37,8 +37,12 @@ class Listener(Protocol):
 class Pool(Protocol):
     """Runs handlers. All calls come on the session's loop."""
 
-    async def start(self, listener: Listener, limits: Limits) -> None:
-        """Makes ready."""
+    async def start(self, listener: Listener) -> None:
+        """Makes ready; returns when it is."""
+        ...
+
+    def set_limits(self, limits: Limits) -> None:
+        """What the server keeps of a report, from now on."""
         ...
 
     @property
@@ -97,12 +101,15 @@ class LocalPool:
         self._running: dict[Held, JobContext] = {}
         self._limits = Limits()
 
-    async def start(self, listener: Listener, limits: Limits) -> None:
+    async def start(self, listener: Listener) -> None:
         """Makes ready."""
         self._listener = listener
-        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox(self._loop)
+
+    def set_limits(self, limits: Limits) -> None:
+        """What the server keeps of a report, from now on."""
+        self._limits = limits
 
     @property
     def free(self) -> int:
@@ -143,9 +150,9 @@ class LocalPool:
 class ThreadPool(LocalPool):
     """A thread per job at a time. An async handler gets the event loop of its thread."""
 
-    async def start(self, listener: Listener, limits: Limits) -> None:
+    async def start(self, listener: Listener) -> None:
         """Makes ready."""
-        await super().start(listener, limits)
+        await super().start(listener)
         self._work: queue.SimpleQueue[tuple[Held, Attempt] | None] = queue.SimpleQueue()
         for number in range(self._concurrency):
             threading.Thread(target=self._serve, name=f"millrace-job-{number}", daemon=True).start()
@@ -183,10 +190,15 @@ class AsyncioPool(LocalPool):
         self._threads = ThreadPool(registry, codec, concurrency, terminate_grace_s)
         self._tasks: dict[Held, asyncio.Task[None]] = {}
 
-    async def start(self, listener: Listener, limits: Limits) -> None:
+    async def start(self, listener: Listener) -> None:
         """Makes ready."""
-        await super().start(listener, limits)
-        await self._threads.start(listener, limits)
+        await super().start(listener)
+        await self._threads.start(listener)
+
+    def set_limits(self, limits: Limits) -> None:
+        """What the server keeps of a report, from now on."""
+        super().set_limits(limits)
+        self._threads.set_limits(limits)
 
     @property
     def free(self) -> int:

@@ -6,18 +6,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
-import os
+import pickle
 import signal
 import socket
+import subprocess
+import sys
 from collections import deque
 from dataclasses import replace
-from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from millrace.context import StopReason
 from millrace.worker._attempt import Ending, Limits
-from millrace.worker._child import CONTROL, HEADER, REASONS, Setup, ending_from_bytes, frame, main
+from millrace.worker._child import CONTROL, HEADER, REASONS, Setup, ending_from_bytes, frame
 from millrace.worker._pools import Listener
 from millrace.worker._state import Held, failed_report, now, released_report
 
@@ -36,7 +36,7 @@ class _Child(asyncio.Protocol):
         self.is_ready = False
         self.leaves = False
         self.kill_timer: asyncio.TimerHandle | None = None
-        self.process: SpawnProcess
+        self.process: subprocess.Popen[bytes]
         self.jobs: asyncio.Transport
         self.control: socket.socket
 
@@ -60,43 +60,56 @@ class _Child(asyncio.Protocol):
 
 
 class ProcessPool:
-    """Spawns `concurrency` processes and gives each one job at a time; one that ends is replaced."""
+    """Starts `concurrency` processes and gives each one job at a time; one that ends is replaced."""
 
     def __init__(self, setup: Setup, concurrency: int, terminate_grace_s: float) -> None:
         self._setup = setup
         self._concurrency = concurrency
         self._terminate_grace_s = terminate_grace_s
-        self._context = multiprocessing.get_context("spawn")
         self._children: set[_Child] = set()
         self._idle: deque[_Child] = deque()
         self._waiting: deque[Held] = deque()
         """Jobs for processes that are still starting."""
         self._by_job: dict[Held, _Child] = {}
         self._closing = False
+        self._ready = asyncio.Event()
+        """All processes have been."""
         self._empty = asyncio.Event()
         """There are no processes, while closing."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, listener: Listener, limits: Limits) -> None:
-        """Spawns the processes; jobs can be given before they are ready."""
+    async def start(self, listener: Listener) -> None:
+        """Spawns the processes and waits until all are ready."""
         self._listener = listener
-        self._setup = replace(self._setup, limits=limits)
         for _ in range(self._concurrency):
             await self._spawn()
+        await self._ready.wait()
+
+    def set_limits(self, limits: Limits) -> None:
+        """From now on."""
+        self._setup = replace(self._setup, limits=limits)
+        for child in self._children:
+            child.jobs.write(frame(b"L", pickle.dumps(limits)))
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         our_control, their_control = socket.socketpair()
+        fds = (theirs.fileno(), their_control.fileno())
+        code = f"import sys; sys.path[:] = {sys.path!r}; from millrace.worker._child import main; main{fds}"
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=fds)
+
         child = _Child(self)
-        process = self._context.Process(target=main, args=(theirs, their_control, self._setup), name="millrace-job")
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, process.start)
+        child.process = await loop.run_in_executor(None, start)
         theirs.close()
         their_control.close()
         our_control.setblocking(False)
-        child.process, child.control = process, our_control
+        child.control = our_control
         self._children.add(child)
         child.jobs, _ = await loop.create_connection(lambda: child, sock=ours)
+        child.jobs.write(frame(b"S", pickle.dumps(self._setup)))
 
     @property
     def free(self) -> int:
@@ -131,9 +144,9 @@ class ProcessPool:
             child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, self._kill, child, held)
 
     def _kill(self, child: _Child, held: Held) -> None:
-        if child.held is held and child.process.pid is not None:
+        if child.held is held:
             log.warning("killing the process of job=%s task=%s: it did not obey SIGTERM", held.message.job_id, held.message.task)
-            os.kill(child.process.pid, signal.SIGKILL)
+            child.process.kill()
 
     # ---- what a child says ----
 
@@ -142,6 +155,8 @@ class ProcessPool:
         if kind == b"R":
             child.is_ready = True
             self._next(child)
+            if sum(child.is_ready for child in self._children) == self._concurrency:
+                self._ready.set()
         elif child.held is not None:
             held = child.held
             if kind == b"N":
@@ -179,13 +194,8 @@ class ProcessPool:
             self._empty.set()
         if child in self._idle:
             self._idle.remove(child)
-        loop = asyncio.get_running_loop()
         child.control.close()
-        await loop.run_in_executor(None, child.process.join, _EXIT_S)
-        if child.process.exitcode is None:  # the connection is gone and the process is not: nothing good can come of it
-            child.process.kill()
-            await loop.run_in_executor(None, child.process.join)
-        code = child.process.exitcode or 0
+        code = await asyncio.get_running_loop().run_in_executor(None, _wait, child.process)
         held = child.held
         if held is not None:
             self._done(child)
@@ -222,6 +232,15 @@ class ProcessPool:
         for child in list(self._children):
             child.process.kill()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit code. The connection is gone; a process that stays all the same is killed."""
+    try:
+        return process.wait(_EXIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _exit_text(code: int) -> str:

@@ -121,21 +121,32 @@ class Session:
 
     async def _work(self) -> None:
         must_register = True
-        is_first = True
+        if not await self._start_pool():
+            return
         while True:
-            if must_register:
-                if not await self._register():
-                    await self._finish_alone()
-                    break
-                if is_first:
-                    await self._pool.start(self, self._limits)
-                    is_first = False
+            if must_register and not await self._register():
+                await self._finish_alone()
+                break
             ended, must_register = await self._join_and_serve()
             if ended or (self._stops > 0 and self._look_after_ending()):
                 break
         if self._stuck is None:
             await self._deregister()
         log.info("stopped")
+
+    async def _start_pool(self) -> bool:
+        """Nothing is asked of the server before the pool can run it. False: stopped meanwhile."""
+        starting = asyncio.create_task(self._pool.start(self))
+        starting.add_done_callback(lambda _: self._wake())
+        while not starting.done() and self._stops == 0:
+            self._news.clear()
+            await self._wait_for_news(1.0)
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.wait([starting])
+        return False
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -224,10 +235,12 @@ class Session:
         self._silence_s = delta_from_pb(response.silence_timeout).total_seconds() or 15.0
         self._state.reports_bytes_max = limits.reports_bytes_max or 1 << 20
         usual = Limits()
-        self._limits = Limits(
-            limits.result_bytes_max or usual.result_bytes,
-            limits.log_line_bytes_max or usual.log_line_bytes,
-            limits.trace_bytes_max or usual.trace_bytes,
+        self._pool.set_limits(
+            Limits(
+                limits.result_bytes_max or usual.result_bytes,
+                limits.log_line_bytes_max or usual.log_line_bytes,
+                limits.trace_bytes_max or usual.trace_bytes,
+            )
         )
         log.info("%s session=%s server=%s", "resumed" if response.resumed else "registered", self._seat.session_id, self._target.address)
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 from types import FrameType
@@ -126,11 +127,22 @@ class Worker:
             return ThreadPool(self.registry, self._codec, options.concurrency, options.terminate_grace)
         if options.pool == "asyncio":
             return AsyncioPool(self.registry, self._codec, options.concurrency, options.terminate_grace, loop)
-        modules = {task.function.__module__ for task in self.registry} - {"__main__", "__mp_main__"}
+        modules = {task.function.__module__ for task in self.registry}
         root = logging.getLogger()
-        apps = (*sorted(modules - set(self._apps)), *self._apps)
-        setup = Setup(apps, self._codec, root.level if root.handlers else None)
+        apps = (*sorted(modules - {"__main__", *self._apps}), *self._apps)
+        script = _script() if "__main__" in modules else None
+        setup = Setup(apps, script, self._codec, root.level if root.handlers else None)
         return ProcessPool(setup, options.concurrency, options.terminate_grace)
+
+
+def _script() -> str:
+    """What to run to get the tasks of the program itself."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec is not None else getattr(main, "__file__", None)
+    if not name:
+        raise InvalidArgument("tasks that were typed in can't reach other processes: put them into a file, or use threads", field="pool")
+    return str(name)
 
 
 def _settle(done: asyncio.Future[int], code: int, error: BaseException | None) -> None:
