@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[3]
@@ -94,20 +94,26 @@ def start_millraced(folder: pathlib.Path) -> tuple[Program, str]:
 
 
 def start_worker(
-    folder: pathlib.Path, address: str, app: str, queues: str, concurrency: int, environment: Mapping[str, str] | None = None
+    folder: pathlib.Path,
+    address: str,
+    app: str,
+    queues: str,
+    concurrency: int,
+    environment: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
 ) -> Program:
-    """A `millrace-worker`, ready for jobs."""
-    code = f"from millrace.worker import Worker\nfrom millrace.worker.options import parse_queues\nif __name__ == '__main__': Worker({app!r}, queues=parse_queues({queues!r}), concurrency={concurrency}).run()"
-    command = [sys.executable, "-c", code]
+    """A `millrace-worker`."""
+    command = [sys.executable, "-m", "millrace.worker.cli", "--app", app, "--queues", queues, "--concurrency", str(concurrency), *flags]
     return Program(f"worker-{queues.replace(':', '-')}", folder, command, {"MILLRACE_ADDRESS": address, **(environment or {})})
 
 
-def start_redis(folder: pathlib.Path) -> tuple[Program, int]:
-    """A Redis without files; another port when somebody was faster."""
+def start_redis(folder: pathlib.Path, *, durable: bool = False) -> tuple[Program, int]:
+    """A Redis that writes no files, or each change before it answers; another port when somebody was faster."""
+    files = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
     for _ in range(5):
         port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *files]
         program = Program("redis", folder, command)
         wait_until(lambda: not program.is_alive() or "Ready to accept connections" in program.log, "redis starts")  # noqa: B023
         if program.is_alive():

@@ -67,6 +67,13 @@ def test_an_option_that_is_not_there_is_named(option: str) -> None:
         shared_task(**{option: 1})(lambda: None)
 
 
+def test_an_async_function_is_refused() -> None:
+    async def asynchronous() -> None: ...
+
+    with pytest.raises(TypeError, match="@task can"):
+        shared_task(asynchronous)
+
+
 def test_a_direct_call_is_a_plain_call() -> None:
     @shared_task(name=unique_name(), bind=True)
     def double(self: SharedTask[Any], number: int) -> tuple[int, bool, int]:

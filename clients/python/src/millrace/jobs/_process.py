@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+from millrace._loop import LoopThread
 from millrace.errors import InvalidArgument, MillraceError
 from millrace.jobs._backend import QueueBackend
 from millrace.jobs._manager import AnyTask, JobManager
@@ -49,7 +50,7 @@ class _Process:
         self.lock = threading.Lock()
         self.managers: dict[asyncio.AbstractEventLoop, JobManager] = {}
         self.memory: QueueBackend | None = None
-        self.bridge: asyncio.AbstractEventLoop | None = None
+        self._bridge: tuple[LoopThread, JobManager] | None = None
 
     def manager(self, loop: asyncio.AbstractEventLoop) -> JobManager:
         """The loop's manager."""
@@ -74,13 +75,17 @@ class _Process:
             self.memory = MemoryQueueBackend()
         return self.memory
 
-    def bridge_loop(self) -> asyncio.AbstractEventLoop:
-        """An event loop in a thread of its own, for callers that have none."""
+    def bridge(self) -> tuple[LoopThread, JobManager]:
+        """An event loop for callers that have none, and its manager."""
+
+        async def make() -> JobManager:
+            return JobManager(self._backend())
+
         with self.lock:
-            if self.bridge is None:
-                self.bridge = asyncio.new_event_loop()
-                threading.Thread(target=self.bridge.run_forever, name="millrace-jobs", daemon=True).start()
-            return self.bridge
+            if self._bridge is None:
+                loop = LoopThread()
+                self._bridge = (loop, loop.run(make()))
+            return self._bridge
 
 
 _process = _Process()
@@ -134,13 +139,12 @@ async def enqueue_delayed(task: AnyTask, /, delay: timedelta, *args: Any, **kwar
 
 def call(function: Callable[[JobManager], Coroutine[Any, Any, T]]) -> T:
     """Calls the manager from code that is not async, on whatever thread, and waits for the answer."""
-    bridge = _process.bridge_loop()
-    manager = _process.manager(bridge)
+    loop, manager = _process.bridge()
     if isinstance(manager.backend, MemoryQueueBackend) and _is_in_loop():
-        # Perhaps a handler that runs in memory on the bridge itself, which can't wait for itself; jobs in memory need no loop of their own.
+        # Perhaps a handler that runs in memory on that very loop, which can't wait for itself; jobs in memory need no loop of their own.
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             return thread.submit(lambda: asyncio.run(function(manager))).result()
-    return asyncio.run_coroutine_threadsafe(function(manager), bridge).result()
+    return loop.run(function(manager))
 
 
 def _is_in_loop() -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,6 +82,8 @@ class SharedTask(Task[..., R]):
     """A handler made by `shared_task`. Calling it calls the function; `delay` and `apply_async` make jobs."""
 
     def __init__(self, run: Callable[..., R], options: SharedTaskOptions) -> None:
+        if inspect.iscoroutinefunction(run):
+            raise TypeError(f"{run.__qualname__} is async, which shared_task can't run; @task can")
         self.run = run
         self.options = options
         self.max_retries = options.get("max_retries", 3)
