@@ -33,7 +33,7 @@ def calls_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.P
 
 
 @pytest.fixture(scope="session")
-def millraced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a service."""
     program, address = start_millraced(tmp_path_factory.mktemp("millraced"))
     yield address
@@ -49,10 +49,10 @@ def _worker(folder: pathlib.Path, address: str, queues: str, concurrency: int) -
 
 
 @pytest.fixture(scope="session")
-def millrace_fleet(millraced: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def millrace_fleet(service: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with a worker; its address."""
-    program = _worker(tmp_path_factory.mktemp("worker"), millraced, "default:5,other:1", 3)
-    yield millraced
+    program = _worker(tmp_path_factory.mktemp("worker"), service, "default:5,other:1", 3)
+    yield service
     assert program.stop() == 0, program.log
 
 
@@ -107,7 +107,7 @@ def single_slot(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: 
         yield queue
         return
     if stack.name == "millrace":
-        program = _worker(folder, request.getfixturevalue("millraced"), queue, 1)
+        program = _worker(folder, request.getfixturevalue("service"), queue, 1)
     else:
         program = start_celery(folder, request.getfixturevalue("celery_environment"), queue, 1, beat=False)
     yield queue

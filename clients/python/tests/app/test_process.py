@@ -73,7 +73,7 @@ async def test_an_application_can_bring_its_own_backend() -> None:
     assert await get_queue() is backend
 
 
-def test_the_workers_of_a_prefork_server_each_have_a_connection(millraced: str) -> None:
+def test_the_workers_of_a_prefork_server_each_have_a_connection(service: str) -> None:
     lines = run_script(
         """
         import asyncio, os
@@ -97,12 +97,12 @@ def test_the_workers_of_a_prefork_server_each_have_a_connection(millraced: str) 
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
         print(asyncio.run(get_job_manager()).backend is not None)
         """,
-        millraced,
+        service,
     )
     assert lines == ["pending"] * 3 + ["True"]
 
 
-def test_a_fork_after_the_first_call_is_an_error_and_no_hang(millraced: str) -> None:
+def test_a_fork_after_the_first_call_is_an_error_and_no_hang(service: str) -> None:
     lines = run_script(
         """
         import asyncio, os
@@ -125,7 +125,7 @@ def test_a_fork_after_the_first_call_is_an_error_and_no_hang(millraced: str) -> 
         asyncio.run(serve())
         print("the parent goes on")
         """,
-        millraced,
+        service,
     )
     assert "make the first call after the fork" in lines[0]
     assert lines[1] == "the parent goes on"
