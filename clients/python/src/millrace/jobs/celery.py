@@ -23,11 +23,12 @@ from celery.schedules import schedule as every
 from kombu.exceptions import OperationalError
 from redbeat import RedBeatSchedulerEntry
 from redbeat.schedulers import RedBeatConfig, ensure_conf, get_redis
+from redis.exceptions import RedisError
 
 from millrace._times import to_delta
 from millrace.errors import InvalidArgument, Unavailable, WaitTimeout
 from millrace.jobs._types import BatchResult, JobStatus, NotSupported, ScheduledJob, TaskStatus, describe_interval
-from millrace.types import Duration, JobPriority, JobSpec, ScheduleSpec
+from millrace.types import NO_PAYLOAD, Duration, JobPriority, JobSpec, ScheduleSpec
 
 T = TypeVar("T")
 
@@ -45,6 +46,10 @@ _UNSUPPORTED = ("total_timeout", "retry", "labels", "unique", "concurrency", "re
 
 # On Redis, Celery takes small numbers first and has a list for each of 0, 3, 6 and 9.
 _REDIS_PRIORITY = {JobPriority.CRITICAL: 0, JobPriority.HIGH: 3, JobPriority.NORMAL: 6, JobPriority.LOW: 9}
+
+# A RuntimeError is how Celery says that the result backend has not come back.
+_UNREACHABLE = (OperationalError, RedisError, ConnectionError, RuntimeError)
+_RESULT_RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 # How often the result of a job is looked for while somebody waits.
 _POLL_MIN_S, _POLL_MAX_S = 0.02, 0.5
@@ -109,7 +114,7 @@ class CeleryQueueBackend:
         return found[0] if found else name
 
     def _options(self, job: JobSpec) -> dict[str, Any]:
-        unsupported = [name for name in _UNSUPPORTED if getattr(job, name)]
+        unsupported = [name for name in _UNSUPPORTED if getattr(job, name)] + ["payload"] * (job.payload is not NO_PAYLOAD)
         if unsupported:
             raise NotSupported(f"Celery can't do {', '.join(unsupported)}; the millrace backend can", field=unsupported[0])
         priority = JobPriority.NORMAL if job.priority is None else JobPriority(job.priority)
@@ -131,7 +136,7 @@ class CeleryQueueBackend:
         for sent, signature in enumerate(signatures):
             try:
                 signature.apply_async()
-            except OperationalError as error:
+            except _UNREACHABLE as error:
                 return sent, f"the Celery broker can't be reached: {error}"
         return len(signatures), None
 
@@ -248,7 +253,7 @@ class CeleryQueueBackend:
         """Celery blocks, so it is called in a thread; its connection errors become ours."""
         try:
             return await asyncio.to_thread(function, *args, **kwargs)
-        except (OperationalError, ConnectionError) as error:
+        except _UNREACHABLE as error:
             raise Unavailable(f"the Celery broker can't be reached: {error}") from error
 
 
@@ -258,6 +263,7 @@ def _app_of_environment() -> Celery:
         raise InvalidArgument("QUEUE_BACKEND=celery needs CELERY_BROKER_URL, as redis://localhost:6379/1")
     app = Celery("millrace", broker=broker, backend=os.environ.get("CELERY_RESULT_BACKEND") or broker, set_as_current=False)
     app.conf.task_default_queue = "default"
+    app.conf.result_backend_transport_options = {"retry_policy": _RESULT_RETRIES}
     return app
 
 
