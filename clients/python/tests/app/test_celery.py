@@ -22,7 +22,7 @@ def app(celery_environment: dict[str, str]) -> Celery:
     """An app as a fleet has it: tasks with their modules in their names."""
     app = Celery("shop", broker=celery_environment["CELERY_BROKER_URL"], set_as_current=False)
     for name in ("shop.tasks.email.send_email", "shop.tasks.email.tidy", "shop.tasks.reports.tidy"):
-        app.task(name=name)(nothing)
+        app.task(name=name, shared=False)(nothing)  # of this app alone
     app.finalize()
     return app
 
