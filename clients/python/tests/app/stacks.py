@@ -42,7 +42,7 @@ class Stack:
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Waits for a condition, which may be async, with a deadline."""
         async with asyncio.timeout(SOON_S):
-            while not await _answer(condition):  # noqa: ASYNC110  # it is another process that makes it true
+            while not await _answer(condition):  # it is another process that makes it true
                 await asyncio.sleep(0.05)
 
     async def until_status(self, task_id: str, status: TaskStatus) -> JobStatus:

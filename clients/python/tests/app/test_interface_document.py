@@ -47,7 +47,7 @@ async def let_pass(jobs: JobManager, length: timedelta) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110  # it is another process that makes it true
+        while not condition():  # it is another process that makes it true
             await asyncio.sleep(0.05)
 
 
