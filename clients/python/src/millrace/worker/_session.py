@@ -9,6 +9,7 @@ register ──► dial ──► serve ──► (broken, silent) ──► dia
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -16,6 +17,7 @@ import random
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -128,7 +130,7 @@ class Session:
                 await self._finish_alone()
                 break
             ended, must_register = await self._join_and_serve()
-            if ended or (self._stops > 0 and self._look_after_ending()):
+            if ended or ((self._stops > 0 or self._stuck is not None) and self._look_after_ending()):
                 break
         if self._stuck is None:
             await self._deregister()
@@ -213,7 +215,7 @@ class Session:
             except _REFUSALS:
                 raise
             except MillraceError as error:
-                if self._stops > 0:
+                if self._stops > 0 or self._stuck is not None:
                     return False
                 log.warning("cannot register at %s, trying again in %.1f s: %s", self._target.address, backoff_s, error)
                 await self._pause(backoff_s + random.uniform(0, backoff_s / 4))
@@ -449,18 +451,21 @@ class Session:
             EXIT_STUCK,
         )
         self._stuck = held
-        for other in list(self._state.held.values()):
-            if other is not held and other.status is not Status.REPORTED:
-                self._state.final(other, released_report(other))
-        self._goodbye = self._now() + _GOODBYE_S
-        self._wake()
+
+        def give_back() -> None:
+            for other in list(self._state.held.values()):
+                if other is not held and other.status is not Status.REPORTED:
+                    self._state.final(other, released_report(other))
+            self._goodbye = self._now() + _GOODBYE_S
+
+        self._go_quiet(give_back)
 
     # ---- the end ----
 
     def _look_after_ending(self) -> bool:
         """Sees to the steps of a stop, a drain, or a handler that is stuck. True: all is done."""
         if self._stuck is not None:
-            return self._state.is_reported or self._now() >= (self._goodbye or 0)
+            return self._goodbye is not None and (self._state.is_reported or self._now() >= self._goodbye)
         if self._stops == 0 and not self._is_draining:
             return False
         if self._stops > 0 and self._grace_end is None:
@@ -483,10 +488,25 @@ class Session:
         """From now on nothing is started; the server is asked not to send any more."""
         log.info("stopping: %d running", self._running)
         self._grace_end = self._now() + self._options.stop_grace
-        self._release(Status.QUEUED)
-        if self._seat is not None:
-            request = pb.QuietWorkerRequest(session_id=self._seat.session_id)
-            self._stub.QuietWorker.future(request, timeout=_REGISTER_S, metadata=self._metadata)
+        self._go_quiet(lambda: self._release(Status.QUEUED))
+
+    def _go_quiet(self, then: Callable[[], None]) -> None:
+        """Asks the server for nothing new, and does the rest when it has answered: what is given back must not come again at once."""
+        loop = asyncio.get_running_loop()
+
+        def go_on() -> None:
+            then()
+            self._wake()
+
+        def answered(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the worker has ended without waiting for the answer
+                loop.call_soon_threadsafe(go_on)
+
+        if self._seat is None:
+            then()
+            return
+        request = pb.QuietWorkerRequest(session_id=self._seat.session_id)
+        self._stub.QuietWorker.future(request, timeout=_GOODBYE_S, metadata=self._metadata).add_done_callback(answered)
 
     def _release(self, status: Status) -> None:
         for held in [held for held in self._state.held.values() if held.status is status]:
@@ -502,6 +522,8 @@ class Session:
 
     async def _finish_alone(self) -> None:
         """A stop while the server can't be reached: running jobs have their grace all the same."""
+        if self._stuck is not None:
+            return
         end = self._now() + self._options.stop_grace
         while self._running and self._stops < 2 and self._now() < end:
             self._news.clear()
