@@ -16,7 +16,6 @@ import heapq
 import itertools
 import random
 import threading
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,15 +24,15 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from millrace._convert import payload_from_pb
+from millrace._convert import new_id, payload_from_pb, schedule_to_pb, spec_to_pb
 from millrace._proto.v1 import worker_service_pb2 as pb
 from millrace._times import delta_from_pb, to_delta
 from millrace.context import JobContext, StopReason
 from millrace.errors import InvalidArgument, JobExists, JobNotFound, WaitTimeout
-from millrace.payload import Codec, Payload, encode, encode_call
+from millrace.payload import Codec, Payload
 from millrace.registry import Registry, default_registry
+from millrace.routing import Routes
 from millrace.types import (
-    NO_PAYLOAD,
     Created,
     Job,
     JobError,
@@ -49,6 +48,7 @@ from millrace.types import (
 )
 from millrace.worker._attempt import Attempt, Limits
 
+_NO_ROUTES: Final = Routes(None)
 _DEFAULT_RETRY: Final = RetryPolicy(max_attempts=4, backoff="exponential", initial=1, multiplier=2, max=3600, jitter=0.1)
 _WAITING: Final = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.BLOCKED)
 _CRON_NAMES: Final = {
@@ -109,7 +109,9 @@ class Simulator:
 
     async def create_chain(self, steps: Sequence[JobSpec]) -> list[str]:
         """Creates jobs of which each waits for the one before; returns their ids."""
-        chain_id = str(uuid.uuid4())
+        chain_id = new_id()
+        for step in steps:
+            spec_to_pb(step, _NO_ROUTES, self.codec)  # one that is refused refuses the chain
         with self._lock:
             ids: list[str] = []
             for index, step in enumerate(steps):
@@ -120,13 +122,13 @@ class Simulator:
         return ids
 
     def _create(self, spec: JobSpec, *, chain_id: str = "", chain_index: int = 0, batch_id: str = "", schedule: str = "") -> Created:
-        job_id = str(spec.id or uuid.uuid4())
+        message = spec_to_pb(spec, _NO_ROUTES, self.codec)  # which refuses what the client would
+        job_id = message.id
         there = self._records.get(job_id)
         if there is not None:
             if there.spec != spec:
                 raise JobExists(f"there is a job {job_id} with other content", field="id", subject=job_id)
             return Created(job_id, existing=True)
-        payload = encode(spec.payload, self.codec) if spec.payload is not NO_PAYLOAD else encode_call(spec.args, spec.kwargs, self.codec)
         queue = spec.queue or "default"
         holder = self._unique_holder(spec, queue)
         if holder is not None:
@@ -146,7 +148,7 @@ class Simulator:
                 run_at=None if blocked else start,
                 expires_at=spec.expires_at or self._later(spec.expires_in),
                 deadline=self._later(spec.total_timeout),
-                payload=payload,
+                payload=payload_from_pb(message.payload),
                 labels=dict(spec.labels),
                 unique_key=_unique(spec).key,
                 chain_id=chain_id,
@@ -431,6 +433,7 @@ class Simulator:
     def put_schedule(self, spec: ScheduleSpec) -> Schedule:
         """Creates a schedule or changes the one of that name; the same again changes nothing."""
         with self._lock:
+            schedule_to_pb(spec, _NO_ROUTES, self.codec)
             there = self._schedules.get(spec.name)
             if there is not None and there.spec == spec:
                 return there.schedule

@@ -32,6 +32,10 @@ def define(shared_task: Callable[..., Any], soft_time_limit_exceeded: type[Excep
     def append(path: str, word: str) -> None:
         note(path, word)
 
+    @shared_task(name="make_jobs")
+    def make_jobs(path: str, count: int) -> list[str]:
+        return [str(append.delay(path, str(number)).id) for number in range(count)]
+
     @shared_task(name="discard", ignore_result=True)
     def discard(path: str) -> str:
         note(path, "ran")

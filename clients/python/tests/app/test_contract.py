@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stacks import Stack
 
-from millrace.jobs import JobExists, JobNotFound, JobPriority, NotSupported, QueueBackend, TaskStatus, WaitTimeout
+from millrace.jobs import JobExists, JobNotFound, JobPriority, NotSupported, QueueBackend, TaskStatus, WaitTimeout, use_backend
 
 # In memory a job runs in the test's own process as soon as it is enqueued: nothing waits, nothing can be killed.
 real_workers = pytest.mark.parametrize("stack", ["millrace", "celery"], indirect=True)
@@ -114,6 +114,15 @@ async def test_a_result_that_is_ignored_is_not_kept(stack: Stack) -> None:
     if stack.name != "celery":  # Celery keeps no state of such a task either
         assert (await stack.finish(task_id)).status == "success"
     assert (await stack.jobs.get_status(task_id)).result is None
+
+
+async def test_a_handler_makes_jobs(stack: Stack, fresh_process: None) -> None:
+    if stack.name == "memory":
+        use_backend(lambda: stack.jobs.backend)
+    made = (await stack.finish(await stack.jobs.enqueue("make_jobs", stack.file(), 3))).result
+    for task_id in made:
+        assert (await stack.finish(task_id)).status == "success"
+    assert sorted(stack.notes()) == ["0", "1", "2"]
 
 
 @real_workers

@@ -63,10 +63,9 @@ async def test_a_relay_that_dies_after_sending_makes_no_second_job(
 ) -> None:
     for item in ("tea", "cups"):
         await outbox.place_order(connection, item)
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as dying:
-        async with dying.transaction():
-            assert await outbox.relay(dying, client) == 2
-            raise psycopg.Rollback  # as when it dies before the commit
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as dying, dying.transaction():
+        assert await outbox.relay(dying, client) == 2
+        raise psycopg.Rollback  # as when it dies before the commit
     rows = await waiting(connection)
     assert len(rows) == 2
     assert await outbox.relay(connection, client) == 2

@@ -87,6 +87,15 @@ class _Process:
                 self._bridge = (loop, loop.run(make()))
             return self._bridge
 
+    def end(self) -> None:
+        """Ends the bridge; the other managers belong to their loops."""
+        with self.lock:
+            if self._bridge is not None:
+                loop, manager = self._bridge
+                loop.run(manager.close())
+                loop.stop()
+                self._bridge = None
+
 
 _process = _Process()
 _factory: BackendFactory | None = None
@@ -105,8 +114,8 @@ os.register_at_fork(after_in_child=_start_anew)
 def use_backend(factory: BackendFactory | None) -> None:
     """Sets what makes the process's backends, in place of QUEUE_BACKEND, for managers made from now on; None goes back to that."""
     global _factory, _process
+    _process.end()
     _factory = factory
-    _abandoned.append(_process)
     _process = _Process()
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, NoReturn, TypedDict, TypeVar, Unpack, overload
 
 from millrace.context import JobContext
 from millrace.errors import JobCancelled, MillraceError, PermanentError, RetryLater, Snooze
@@ -25,7 +25,6 @@ from millrace.types import JobPriority, RetryPolicy
 
 __all__ = ["MaxRetriesExceededError", "Request", "Retry", "SharedTask", "SoftTimeLimitExceeded", "shared_task"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_RETRY_DELAY_S: Final = 180
