@@ -291,3 +291,21 @@ def test_a_worker_without_a_server_waits_for_it(start_worker: Start) -> None:
     worker = start_worker("--concurrency", "1", MILLRACE_ADDRESS="127.0.0.1:1")
     worker.wait_for("cannot register at 127.0.0.1:1, trying again")
     assert worker.terminate() == 0
+
+
+async def test_jobs_sent_ahead_survive_the_end_of_their_process(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "2", "--prefetch", "20", "--terminate-grace", "0.5")
+    stuck = [await client.create("deaf", queue=queue) for _ in range(2)]
+    for created in stuck:
+        await until_running(client, created.id)
+    ahead = [await client.create("add", args=[number], queue=queue) for number in range(10)]
+    for created in ahead:
+        await until_running(client, created.id, progress=False)
+    await client.cancel(ahead[0].id)
+    await client.terminate(ahead[1].id)
+    for created in stuck:
+        await client.terminate(created.id)
+    ended = [await client.wait(created.id) for created in (*stuck, *ahead)]
+    assert [job.state for job in ended] == [JobState.CANCELLED] * 4 + [JobState.SUCCEEDED] * 8
+    assert [job.result for job in ended[4:]] == list(range(3, 11))
+    assert all(job.deliveries == 1 for job in ended)

@@ -145,6 +145,13 @@ class Attempt:
             args.insert(0, self.context)
         return self.task.function(*args, **kwargs)
 
+    def refuse(self) -> Ending:
+        """The ending of a job that was to be stopped before it had begun."""
+        with self:
+            raise JobCancelled
+        assert self.ending is not None
+        return self.ending
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         try:
             if self._stack.__exit__(kind, error, trace):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that runs handlers, one at a time, for a worker that keeps the connection.
 
-It reads jobs from one socket on its main thread, where handlers run. A second socket brings requests to stop, to a thread of their own, so
-that they come through while a handler runs. Both sockets end with the worker, and this process with them.
+It reads jobs from one socket on its main thread, where handlers run; jobs that are sent ahead wait in the socket. A second socket brings
+requests to stop, to a thread of their own, so that they come through while a handler runs. Both sockets end with the worker, and this
+process with them.
 
     worker → child, jobs:      S  the Setup, pickled; first of all
                                L  the Limits, pickled
@@ -45,6 +46,7 @@ CONTROL: Final = struct.Struct("<BI")
 ENDING: Final = struct.Struct("<BBIH")
 REASONS: Final = tuple(StopReason)
 _ERROR_BYTES: Final = 1024
+_STOPS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,9 @@ class Child:
         self._limits = limits
         self._registry = registry
         self._context: JobContext | None = None
+        self._stops: dict[tuple[str, int], StopReason] = {}
+        """Of jobs that have not begun."""
+        self._stop_lock = threading.Lock()
         self._in_handler = False
         self._send_lock = threading.Lock()
 
@@ -158,10 +163,16 @@ class Child:
         """One job. False: the process ends."""
         context = make_context(delivery, self._codec, self._limits, lambda report: self._send(b"N", report))
         attempt = Attempt(self._registry, context, self._codec, self._limits)
-        self._context = context
-        self._in_handler = True
+        with self._stop_lock:
+            self._context = context
+            stop = self._stops.pop((context.job_id, context.delivery), None)
         try:
-            ending = run_blocking(attempt, runner)
+            if stop is not None:
+                context.stop(stop)
+                ending = attempt.refuse()
+            else:
+                self._in_handler = True
+                ending = run_blocking(attempt, runner)
         finally:
             self._in_handler = False
             self._context = None
@@ -176,9 +187,14 @@ class Child:
             except (EOFError, OSError):
                 os._exit(1)
             reason, delivery = CONTROL.unpack_from(body)
-            context = self._context
-            if context is None or (context.job_id, context.delivery) != (body[CONTROL.size :].decode(), delivery):
-                continue
+            key = (body[CONTROL.size :].decode(), delivery)
+            with self._stop_lock:
+                context = self._context
+                if context is None or (context.job_id, context.delivery) != key:
+                    self._stops[key] = REASONS[reason]
+                    if len(self._stops) > _STOPS_MAX:  # of jobs that have ended already
+                        del self._stops[next(iter(self._stops))]
+                    continue
             context.stop(REASONS[reason])
             if REASONS[reason] is not StopReason.CANCEL:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

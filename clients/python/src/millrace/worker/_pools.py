@@ -21,6 +21,10 @@ from millrace.worker._state import Held
 class Listener(Protocol):
     """The session, to its pool. All calls come on the session's loop."""
 
+    def on_start(self, held: Held) -> None:
+        """The handler begins."""
+        ...
+
     def on_report(self, held: Held, report: bytes) -> None:
         """A report that is not final."""
         ...
@@ -122,6 +126,7 @@ class LocalPool:
 
         context = make_context(held.message, self._codec, self._limits, send)
         self._running[held] = context
+        self._listener.on_start(held)
         return Attempt(self._registry, context, self._codec, self._limits)
 
     def _ended(self, held: Held, ending: Ending) -> None:

@@ -24,6 +24,7 @@ from millrace.worker._state import Held, failed_report, now, released_report
 log: Final = logging.getLogger("millrace.worker")
 _EXIT_S: Final = 5.0
 _START_PAUSE_S: Final = 1.0
+_AHEAD_MAX: Final = 64
 
 
 class _Child(asyncio.Protocol):
@@ -32,12 +33,15 @@ class _Child(asyncio.Protocol):
     def __init__(self, pool: ProcessPool) -> None:
         self._pool = pool
         self._buffer = bytearray()
-        self.held: Held | None = None
-        self.is_ready = False
-        self.leaves = False
+        self.jobs: deque[Held] = deque()
+        """The first one runs; the others were sent ahead."""
+        self.was_ready = False
+        self.takes_jobs = False
+        self.left_in_peace = False
+        """It told how its job ended, and ends by itself."""
         self.kill_timer: asyncio.TimerHandle | None = None
         self.process: subprocess.Popen[bytes]
-        self.jobs: asyncio.Transport
+        self.transport: asyncio.Transport
         self.control: socket.socket
 
     def data_received(self, data: bytes) -> None:
@@ -60,16 +64,19 @@ class _Child(asyncio.Protocol):
 
 
 class ProcessPool:
-    """Starts `concurrency` processes and gives each one job at a time; one that ends is replaced."""
+    """Starts `concurrency` processes, each of which runs one job at a time; one that ends is replaced.
 
-    def __init__(self, setup: Setup, concurrency: int, terminate_grace_s: float) -> None:
+    With `prefetch`, jobs are sent ahead to processes that are busy, which saves a way there and back for each.
+    """
+
+    def __init__(self, setup: Setup, concurrency: int, prefetch: int, terminate_grace_s: float) -> None:
         self._setup = setup
         self._concurrency = concurrency
+        self._depth = 1 + min(prefetch // concurrency, _AHEAD_MAX)
         self._terminate_grace_s = terminate_grace_s
         self._children: set[_Child] = set()
-        self._idle: deque[_Child] = deque()
         self._waiting: deque[Held] = deque()
-        """Jobs for processes that are still starting."""
+        """Jobs for processes that are starting anew."""
         self._by_job: dict[Held, _Child] = {}
         self._closing = False
         self._ready = asyncio.Event()
@@ -89,7 +96,7 @@ class ProcessPool:
         """From now on."""
         self._setup = replace(self._setup, limits=limits)
         for child in self._children:
-            child.jobs.write(frame(b"L", pickle.dumps(limits)))
+            child.transport.write(frame(b"L", pickle.dumps(limits)))
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
@@ -108,26 +115,31 @@ class ProcessPool:
         our_control.setblocking(False)
         child.control = our_control
         self._children.add(child)
-        child.jobs, _ = await loop.create_connection(lambda: child, sock=ours)
-        child.jobs.write(frame(b"S", pickle.dumps(self._setup)))
+        child.transport, _ = await loop.create_connection(lambda: child, sock=ours)
+        child.transport.write(frame(b"S", pickle.dumps(self._setup)))
 
     @property
     def free(self) -> int:
         """How many more jobs can be run now."""
-        return self._concurrency - len(self._by_job) - len(self._waiting)
+        return self._concurrency * self._depth - len(self._by_job) - len(self._waiting)
 
     def run(self, held: Held) -> None:
-        """Begins a job, or keeps it for the next process that is ready."""
-        if self._idle:
-            self._give(self._idle.popleft(), held)
-        else:
-            self._waiting.append(held)
+        """Begins a job, or keeps it for the next process that has room."""
+        self._waiting.append(held)
+        self._deal()
 
-    def _give(self, child: _Child, held: Held) -> None:
-        child.held = held
-        self._by_job[held] = child
-        held.started = now()
-        child.jobs.write(frame(b"J", held.message.SerializeToString()))
+    def _deal(self) -> None:
+        """Gives waiting jobs to the processes that have the fewest."""
+        while self._waiting:
+            child = min((child for child in self._children if child.takes_jobs), key=_jobs_of, default=None)
+            if child is None or len(child.jobs) >= self._depth:
+                return
+            held = self._waiting.popleft()
+            child.jobs.append(held)
+            self._by_job[held] = child
+            child.transport.write(frame(b"J", held.message.SerializeToString()))
+            if len(child.jobs) == 1:
+                self._listener.on_start(held)
 
     def stop(self, held: Held, reason: StopReason) -> None:
         """Asks the handler to stop; anything but a plain cancel is SIGTERM, and SIGKILL when that does not help in time."""
@@ -140,11 +152,11 @@ class ProcessPool:
         job, delivery = held.key
         with contextlib.suppress(OSError):  # it is ending, which will be seen
             child.control.send(frame(b"C", CONTROL.pack(REASONS.index(reason), delivery) + job.encode()))
-        if reason is not StopReason.CANCEL and child.kill_timer is None:
+        if reason is not StopReason.CANCEL and child.jobs[0] is held and child.kill_timer is None:
             child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, self._kill, child, held)
 
     def _kill(self, child: _Child, held: Held) -> None:
-        if child.held is held:
+        if child.jobs and child.jobs[0] is held:
             log.warning("killing the process of job=%s task=%s: it did not obey SIGTERM", held.message.job_id, held.message.task)
             child.process.kill()
 
@@ -153,34 +165,32 @@ class ProcessPool:
     def on_frame(self, child: _Child, kind: bytes, body: bytes) -> None:
         """A message of a child."""
         if kind == b"R":
-            child.is_ready = True
-            self._next(child)
-            if sum(child.is_ready for child in self._children) == self._concurrency:
+            child.takes_jobs = child.was_ready = True
+            self._deal()
+            if sum(child.was_ready for child in self._children) == self._concurrency:
                 self._ready.set()
-        elif child.held is not None:
-            held = child.held
-            if kind == b"N":
-                self._listener.on_report(held, body)
-                return
-            ending, child.leaves = ending_from_bytes(body)
-            self._done(child)
-            if not child.leaves:
-                self._next(child)
-            self._listener.on_end(held, ending)
-
-    def _next(self, child: _Child) -> None:
-        if self._waiting:
-            self._give(child, self._waiting.popleft())
+        elif not child.jobs:
+            return  # a thread that a handler left behind still talks
+        elif kind == b"N":
+            self._listener.on_report(child.jobs[0], body)
         else:
-            self._idle.append(child)
+            ending, leaves = ending_from_bytes(body)
+            child.takes_jobs = not leaves
+            child.left_in_peace = leaves
+            held = self._done(child)
+            if child.jobs and not leaves:
+                self._listener.on_start(child.jobs[0])
+            self._listener.on_end(held, ending)
+            self._deal()
 
-    def _done(self, child: _Child) -> None:
-        if child.held is not None:
-            del self._by_job[child.held]
-            child.held = None
+    def _done(self, child: _Child) -> Held:
+        """The child's first job has ended."""
+        held = child.jobs.popleft()
+        del self._by_job[held]
         if child.kill_timer is not None:
             child.kill_timer.cancel()
             child.kill_timer = None
+        return held
 
     def on_exit(self, child: _Child) -> None:
         """A child's connection ended: see to its process, and replace it."""
@@ -192,21 +202,31 @@ class ProcessPool:
         self._children.discard(child)
         if not self._children:
             self._empty.set()
-        if child in self._idle:
-            self._idle.remove(child)
+        child.takes_jobs = False
         child.control.close()
         code = await asyncio.get_running_loop().run_in_executor(None, _wait, child.process)
-        held = child.held
-        if held is not None:
-            self._done(child)
+        if child.jobs and not child.left_in_peace:
+            held = self._done(child)
             self._listener.on_end(held, self._without_a_word(held, held.stop, code))
+        self._take_back(child)
         if self._closing:
             return
-        if not child.is_ready:
+        if not child.was_ready:
             log.error("a process ended with %s before it was ready: see its output", _exit_text(code))
             await asyncio.sleep(_START_PAUSE_S)
         if not self._closing:
             await self._spawn()
+
+    def _take_back(self, child: _Child) -> None:
+        """Jobs that were sent ahead to a process that has ended have not begun: others run them."""
+        while child.jobs:
+            held = child.jobs.pop()
+            del self._by_job[held]
+            if held.stop is None:
+                self._waiting.appendleft(held)
+            else:
+                self._listener.on_end(held, self._without_a_word(held, held.stop))
+        self._deal()
 
     def _without_a_word(self, held: Held, stop: StopReason | None, code: int = 0) -> Ending:
         """The ending of a job whose process ended without telling it."""
@@ -225,7 +245,7 @@ class ProcessPool:
         if not self._children:
             return
         for child in list(self._children):
-            child.jobs.close()
+            child.transport.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await self._empty.wait()
@@ -241,6 +261,10 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+
+
+def _jobs_of(child: _Child) -> int:
+    return len(child.jobs)
 
 
 def _exit_text(code: int) -> str:

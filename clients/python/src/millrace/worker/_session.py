@@ -388,9 +388,7 @@ class Session:
         while queue and self._pool.free > 0 and self._stops == 0 and self._stuck is None:
             held = queue.popleft()
             held.status = Status.RUNNING
-            held.started = now()
             self._running += 1
-            self._unstarted.append(held)
             self._pool.run(held)
 
     def _report_started(self) -> float:
@@ -404,6 +402,13 @@ class Session:
             if held.status is Status.RUNNING:
                 self._state.news(started_report(held))
         return self._heartbeat_s
+
+    def on_start(self, held: Held) -> None:
+        """A handler begins; its report waits a moment, see _report_started."""
+        held.started = now()
+        self._unstarted.append(held)
+        if len(self._unstarted) == 1:
+            self._wake()
 
     def on_report(self, held: Held, report: bytes) -> None:
         """Progress or a log line of a handler."""

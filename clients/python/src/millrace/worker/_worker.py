@@ -134,7 +134,7 @@ class Worker:
         script = _script() if "__main__" in (*modules, type(self._codec).__module__) else None
         codec = pickle.dumps(self._codec) if self._codec is not None else None
         setup = Setup(apps, script, codec, root.level if root.handlers else None)
-        return ProcessPool(setup, options.concurrency, options.terminate_grace)
+        return ProcessPool(setup, options.concurrency, options.prefetch, options.terminate_grace)
 
 
 def _script() -> str:
