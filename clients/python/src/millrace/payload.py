@@ -103,8 +103,7 @@ def decode_call(payload: Payload, codec: Codec | None = None) -> tuple[list[Any]
     return (value, {}) if isinstance(value, list) else ([value], {})
 
 
-def _dump(plain: Any) -> str:
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -81,7 +81,7 @@ def make_context(delivery: pb.Delivery, codec: Codec | None, limits: Limits, sen
     if delivery.HasField("deadline"):
         deadlines.append(time_from_pb(delivery.deadline))
     if delivery.HasField("attempt_timeout"):
-        deadlines.append(datetime.now(UTC) + (delta_from_pb(delivery.attempt_timeout) or timedelta.max))
+        deadlines.append(datetime.now(UTC) + delta_from_pb(delivery.attempt_timeout))
     return JobContext(
         job_id=delivery.job_id,
         task=delivery.task,
