@@ -49,7 +49,7 @@ run "ruff" ruff check --quiet .
 run "format" ruff format --check --quiet .
 run "mypy --strict" mypy
 run "wheel" wheel
-run "tests" pytest_in "$venv" tests examples -n 4
+run "tests" pytest_in "$venv" tests examples -n 4 --dist loadfile
 run "tests with the oldest dependencies" pytest_in "$oldest" tests/unit tests/e2e -n 4 -k "not reload"
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}"

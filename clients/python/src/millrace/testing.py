@@ -104,11 +104,10 @@ class _World:
         """Makes the callbacks of flows that have ended."""
         for flows, is_chain in ((self.chains, True), (self.batches, False)):
             for flow in builtins.list(flows.values()):
-                jobs = [self.simulator.get(job_id) for job_id in flow.members]
-                if flow.done or not flow.sealed or not all(job.is_terminal for job in jobs):
+                if flow.done or not flow.sealed or not all(self.simulator.get(job_id).is_terminal for job_id in flow.members):
                     continue
                 flow.done = True
-                succeeded = all(job.state is JobState.SUCCEEDED for job in jobs)
+                succeeded = all(self.simulator.get(job_id).state is JobState.SUCCEEDED for job_id in flow.members)
                 if succeeded and flow.on_success is not None:
                     flow.success_id = (await self.create(flow.on_success)).id
                 if flow.on_end is not None and not (is_chain and succeeded):
