@@ -78,6 +78,10 @@ class SessionState:
 
     def __init__(self) -> None:
         self.reports_bytes_max = 1 << 20
+        self._begin()
+
+    def _begin(self) -> None:
+        """A session holds nothing and has said nothing."""
         self.held: dict[Key, Held] = {}
         self.queue: deque[Held] = deque()
         """Received and not started."""
@@ -123,9 +127,7 @@ class SessionState:
     def forget(self) -> list[Held]:
         """The session is gone, and with it all that it held; returns what is running."""
         running = [held for held in self.held.values() if held.status is Status.RUNNING]
-        bytes_max = self.reports_bytes_max
-        self.__init__()  # type: ignore[misc]
-        self.reports_bytes_max = bytes_max
+        self._begin()
         return running
 
     # ---- out ----
