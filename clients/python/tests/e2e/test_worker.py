@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import CLIENT, SOON_S, Millraced, WorkerProcess, wait_until
-from millrace import Client, Job, JobState, Worker, WorkerOptions
+from millrace import Client, Job, JobState, Registry, Worker, WorkerOptions
 
 POOLS = ("processes", "threads", "asyncio")
 Start = Callable[..., WorkerProcess]
@@ -203,12 +203,15 @@ async def test_a_worker_that_is_killed_leaves_no_process_behind(client: Client, 
 
 
 async def test_a_worker_in_ones_own_program_uses_its_event_loop(client: Client, queue: str) -> None:
-    import tasks
+    registry, here = Registry(), asyncio.get_running_loop()
 
-    worker = Worker("tasks", pool="asyncio", queues={queue: 1}, options=WorkerOptions(concurrency=4))
+    @registry.task(queue=queue)
+    async def same_loop(word: str) -> tuple[str, bool]:
+        return word, asyncio.get_running_loop() is here
+
+    worker = Worker(registry=registry, pool="asyncio", queues={queue: 1}, options=WorkerOptions(concurrency=4))
     serving = asyncio.create_task(worker.serve())
-    assert tasks.add(1) == 2
-    assert (await client.wait((await client.create(tasks.add_async.spec(1).replace(queue=queue))).id)).result == 2
+    assert (await client.wait((await client.create(same_loop.spec("yes"))).id)).result == ["yes", True]
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
