@@ -237,10 +237,18 @@ static enum status rocks_checkpoint(struct store *store, const char *directory, 
   return status;
 }
 
+/* Beside the automatic ones, so that writes do not pile up behind it. */
 static void rocks_compact(struct store *store, enum family family, struct slice from, struct slice until) {
   struct rocks *rocks = rocks_of(store);
-  rocksdb_compact_range_cf(rocks->db, rocks->families[family], from.length == 0 ? NULL : from.data, from.length,
-                           until.length == 0 ? NULL : until.data, until.length);
+  rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
+  rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
+  rocksdb_compact_range_cf_opt(rocks->db, rocks->families[family], options, from.length == 0 ? NULL : from.data, from.length,
+                               until.length == 0 ? NULL : until.data, until.length);
+  rocksdb_compactoptions_destroy(options);
+}
+
+static void rocks_compact_stop(struct store *store) {
+  rocksdb_disable_manual_compaction(rocks_of(store)->db);
 }
 
 /* What the files occupy: sparse and preallocated parts counted as they are. */
@@ -325,6 +333,7 @@ static const struct backend rocks_backend = {
     .snapshot_close = rocks_snapshot_close,
     .checkpoint = rocks_checkpoint,
     .compact = rocks_compact,
+    .compact_stop = rocks_compact_stop,
     .statistics = rocks_statistics,
     .close = rocks_close,
 };

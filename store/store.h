@@ -113,8 +113,11 @@ void store_view_unref(struct store_view *view); /* NULL is fine; must not outliv
 /* ---- the rest ---- */
 /* A consistent copy in `directory`, which must not exist. Optional capability. */
 enum status store_checkpoint(struct store *store, const char *directory, struct error *error) STATUS_CHECK;
-/* Gives back the space of deleted rows of [from, until). Optional: may do nothing. */
+/* Gives back the space of deleted rows of [from, until), which may take long; others read and write meanwhile. Optional: may do
+ * nothing. Any thread. */
 void store_compact(struct store *store, enum family family, struct slice from, struct slice until);
+/* Makes those at work, and all to come, return soon. Any thread. */
+void store_compact_stop(struct store *store);
 
 struct store_statistics {
   const char *backend; /* "rocksdb", "memory", ... */

@@ -495,7 +495,8 @@ void cancel_batch_apply(struct turn *turn, struct request *request) {
   Millrace__V1__CancelBatchResponse *response =
       MESSAGE(turn->arena, Millrace__V1__CancelBatchResponse, millrace__v1__cancel_batch_response__descriptor);
   response->accepted = is_open(batch);
-  if (response->accepted) {
+  const bool says_more = !batch->record->cancel_requested || (message->terminate && !batch->record->terminate_requested);
+  if (response->accepted && says_more) { /* a repeat finds its members being cancelled */
     batch->record->cancel_requested = true;
     batch->record->terminate_requested |= message->terminate;
     batch->record->cancel_reason = message->reason;

@@ -8,6 +8,7 @@
 #include "core/validate.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
+#include "engine/compaction.h"
 #include "engine/dispatch.h"
 #include "engine/queues.h"
 #include "engine/reader.h"
@@ -20,7 +21,7 @@
 
 enum {
   MAIL_MAX = 20000,           /* requests that wait; beyond: RESOURCE_EXHAUSTED */
-  MAIL_BYTES_MAX = 256 << 20, /* of them together */
+  MAIL_BYTES_MAX = 256 << 20, /* of them together; and of the reports that wait: beyond, their worker is to send them again */
   TURN_MAIL_MAX = 1000,       /* pieces of mail a turn */
   TURN_PART = 64,             /* read and decided together */
   TURN_COST_MAX = 4000,       /* jobs a turn */
@@ -36,11 +37,12 @@ struct letter {
   struct mail mail;
   struct request *request;
   size_t bytes;
+  size_t *counted; /* where `bytes` are counted */
   struct id session;
   uint64_t connection;
   const char *transport;
   struct arena *arena;
-  Millrace__V1__Reports *reports; /* NULL: can't be read */
+  Millrace__V1__Reports *reports; /* NULL: can't be read, or too many wait */
 };
 
 /* ---- small things ---- */
@@ -126,6 +128,14 @@ struct request *request_ref(struct request *request) {
   return request;
 }
 
+void request_finish(struct request *request, const struct error *error, const ProtobufCMessage *response) {
+  void (*all_done)(void *group) = request->all_done;
+  void *group = request->group;
+  request->done(request, error, response);
+  if (all_done)
+    all_done(group);
+}
+
 void request_unref(struct request *request) {
   if (__atomic_sub_fetch(&request->references, 1, __ATOMIC_ACQ_REL) > 0)
     return;
@@ -141,8 +151,16 @@ static struct letter *letter_new(enum mail_kind kind) {
   return letter;
 }
 
-static void letter_free(struct engine *engine, struct letter *letter) {
-  __atomic_sub_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
+/* Counts the letter's bytes. False: too many wait. */
+static bool letter_count(struct letter *letter, size_t *counter, size_t bytes) {
+  letter->bytes = bytes;
+  letter->counted = counter;
+  return __atomic_add_fetch(counter, bytes, __ATOMIC_RELAXED) <= MAIL_BYTES_MAX;
+}
+
+static void letter_free(struct letter *letter) {
+  if (letter->counted)
+    __atomic_sub_fetch(letter->counted, letter->bytes, __ATOMIC_RELAXED);
   arena_free(letter->arena);
   g_free(letter);
 }
@@ -156,22 +174,21 @@ static void refuse(struct engine *engine, struct letter *letter, struct request 
     error.retry_after_ms = 100;
     error_reason(&error, "OVERLOADED", NULL);
   }
-  letter_free(engine, letter);
-  request->done(request, &error, NULL);
+  letter_free(letter);
+  request_finish(request, &error, NULL);
   request_unref(request);
 }
 
 void engine_submit(struct engine *engine, struct request *request) {
   struct error error;
   if (validate_request(request->message, &error) != STATUS_OK) {
-    request->done(request, &error, NULL);
+    request_finish(request, &error, NULL);
     return;
   }
   struct letter *letter = letter_new(MAIL_REQUEST);
   letter->request = request_ref(request);
-  letter->bytes = arena_used(request->arena);
-  size_t waiting = __atomic_add_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
-  if (waiting > MAIL_BYTES_MAX || !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
+  if (!letter_count(letter, &engine->mail_bytes, arena_used(request->arena)) ||
+      !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
     refuse(engine, letter, request);
 }
 
@@ -184,14 +201,14 @@ void engine_cancel(struct engine *engine, struct request *request) {
   if (mailbox_post(&engine->mailbox, &letter->mail, true))
     return;
   request_unref(request);
-  letter_free(engine, letter);
+  letter_free(letter);
 }
 
 /* ---- the hub's side ---- */
 
 static void post_session(struct engine *engine, struct letter *letter) {
   if (!mailbox_post(&engine->mailbox, &letter->mail, true))
-    letter_free(engine, letter);
+    letter_free(letter);
 }
 
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name) {
@@ -216,6 +233,10 @@ void engine_session_reports(struct engine *engine, const struct id *session, uin
   letter->connection = connection;
   letter->arena = arena_new(REQUEST_ARENA_BYTES_MAX);
   letter->reports = millrace__v1__reports__unpack(arena_protobuf(letter->arena), length, bytes);
+  if (!letter_count(letter, &engine->report_bytes, arena_used(letter->arena))) {
+    letter->reports = NULL;
+    arena_reset(letter->arena);
+  }
   post_session(engine, letter);
 }
 
@@ -280,7 +301,7 @@ static void open_mail(struct turn *turn, struct mail *mail) {
     release_call(turn->release, (void (*)(void *))arena_free, letter->arena);
     letter->arena = NULL;
   }
-  letter_free(turn->engine, letter);
+  letter_free(letter);
 }
 
 /* Once a second: what depends on time alone. */
@@ -292,8 +313,8 @@ static void tick(struct turn *turn) {
   if (turn->monotonic_ms < engine->next_tick_ms)
     return;
   engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
+  engine->retention_due = true;
   sessions_tick(turn);
-  retention_run(turn);
   struct store_statistics store;
   store_statistics(engine->store, &store);
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
@@ -353,6 +374,7 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
   engine->again = false;
+  retention_run(turn);
   tick(turn);
   running_time_outs(turn);
   timers_run(turn);
@@ -468,7 +490,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     engine_free(engine);
     return status;
   }
-  dispatch_recover(engine);
+  dispatch_unpark_later(engine);
   engine->syncer = syncer_new(engine, &engine->options);
   engine->reader = reader_new(engine);
   *out_engine = engine;
@@ -498,6 +520,7 @@ void engine_stop(struct engine *engine) {
   mailbox_close(&engine->mailbox);
   g_thread_join(engine->thread);
   engine->thread = NULL;
+  compaction_stop(engine);
   syncer_stop(engine->syncer);
   free_slices(engine); /* those who asked for unfinished work are answered */
 }

@@ -58,6 +58,10 @@ struct request {
   const ProtobufCMessage *message; /* of type method->request */
   /* Exactly once; error NULL: OK. Error and response are valid during the call. */
   void (*done)(struct request *request, const struct error *error, const ProtobufCMessage *response);
+  /* Answers that become durable together are given out together: `all_done(group)` follows the last `done` of them, on the same
+   * thread. NULL: whoever answers does not care. `group` must outlive the request. */
+  void (*all_done)(void *group);
+  void *group;
   /* METHOD_SERVER_STREAM only: one message, valid during the call. False: the reader is too slow, end it (done follows). */
   bool (*event)(struct request *request, const ProtobufCMessage *message);
   void (*released)(struct request *request); /* last reference dropped, before memory goes; may be NULL */
@@ -73,6 +77,8 @@ struct request {
 struct request *request_new(const struct method *method, size_t bytes_max);
 struct request *request_ref(struct request *request);
 void request_unref(struct request *request);
+/* done, then all_done: for a group of one. */
+void request_finish(struct request *request, const struct error *error, const ProtobufCMessage *response);
 
 /* How deliveries leave and sessions are known: implemented by workers/hub. Called from the engine's or syncer's thread, in order.
  */
@@ -137,8 +143,8 @@ void engine_cancel(struct engine *engine, struct request *request);
  * `transport_name` is a constant: "nng" or "grpc". */
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name);
 void engine_session_disconnected(struct engine *engine, const struct id *session, uint64_t connection);
-/* A packed Reports message came in; copied. A message that can't be read, or leaves a gap, makes the engine ask for the
- * connection's end by transport.drop. */
+/* A packed Reports message came in; copied. A message that can't be read, leaves a gap, or comes when too many wait,
+ * makes the engine ask for the connection's end by transport.drop. */
 void engine_session_reports(struct engine *engine, const struct id *session, uint64_t connection, const uint8_t *bytes,
                             size_t length);
 

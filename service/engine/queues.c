@@ -7,6 +7,10 @@
 #include "engine/turn.h"
 #include "store/walk.h"
 
+/* How far sequences are reserved: after a restart they go on from there, and as they tell when a job became ready, its age must
+ * not be wrong by more than this. */
+#define MARK_AHEAD_MS SECOND_MS
+
 struct queue *queue_find(struct engine *engine, const char *name) {
   return g_hash_table_lookup(engine->queues_by_name, name);
 }
@@ -287,7 +291,7 @@ void queues_write(struct turn *turn) {
   }
   g_ptr_array_set_size(engine->dirty_lanes, 0);
   if (engine->sequence >= engine->sequence_mark) {
-    engine->sequence_mark = engine->sequence + (UINT64_C(60000) << 20);
+    engine->sequence_mark = engine->sequence + ((uint64_t)MARK_AHEAD_MS << 20);
     marks = true;
   }
   if (marks)

@@ -84,6 +84,6 @@ void reader_refuse(struct request *request) {
   struct error error;
   error_set(&error, STATUS_UNAVAILABLE, NULL, "the server is stopping; ask again");
   request->finished = true;
-  request->done(request, &error, NULL);
+  request_finish(request, &error, NULL);
   request_unref(request);
 }

@@ -96,7 +96,8 @@ struct queue {
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
   struct rate_second rates[RATE_SECONDS];
-  int64_t ended_due_ms[2]; /* finished, dead: no row is due before */
+  int64_t ended_due_ms[2];      /* finished, dead: no row is due before */
+  int64_t count_rests_until_ms; /* monotonic: jobs beyond the retention count stay until then */
   bool record_dirty;
   bool counters_dirty;
 };
@@ -136,6 +137,7 @@ struct session {
   uint64_t connection; /* 0: none */
   const char *transport;
   bool synced;    /* the first heartbeat on this connection came */
+  bool gap;       /* the last report message left one */
   bool recovered; /* from the store, and not heard since */
   bool quiet;
   bool drain;
@@ -171,7 +173,7 @@ struct running {
   struct id id;
   uint32_t delivery;
   struct heap_node timeout; /* in engine->timeouts; key: wall clock ms, as all times of jobs */
-  size_t bytes;             /* of payload and previous result */
+  size_t bytes;             /* of payload, previous result and record */
   struct session *session;
   uint64_t delivery_seq;
   struct queue *queue;
@@ -191,6 +193,7 @@ struct concurrency {
   uint32_t queue;
   char *key;
   unsigned holders; /* running jobs */
+  unsigned lost;    /* in turn->unpark: holders and ready jobs that are no more */
 };
 
 /* ---- waits and watches ---- */
@@ -232,7 +235,7 @@ struct turn {
   GPtrArray *changed;
   GArray *wanted;      /* struct id: to be read before the first decision */
   GHashTable *uniques; /* "queue/key" -> struct id: changed in this turn; zero id: given up */
-  GPtrArray *unpark;   /* struct concurrency_name: keys that lost a holder or a ready job */
+  GHashTable *unpark;  /* struct concurrency: keys that lost holders or ready jobs */
   GHashTable *chains;  /* struct id -> struct chain */
   GHashTable *batches; /* struct id -> struct batch */
   unsigned cost;       /* jobs handled, to keep turns short */
@@ -245,6 +248,13 @@ struct slice_work {
   void (*free)(struct slice_work *work);
 };
 
+struct compaction {
+  GThread *thread;  /* NULL: none, or joined */
+  bool working;     /* atomic */
+  uint64_t removed; /* jobs, since the last one */
+  int64_t next_ms;  /* monotonic: not before */
+};
+
 struct engine {
   struct engine_options options;
   struct store *store;
@@ -253,9 +263,10 @@ struct engine {
   struct reader *reader;
   GThread *thread;
   bool started;
-  bool stopping;     /* atomic: no more requests */
-  bool closing;      /* atomic: the thread ends when the mailbox is empty */
-  size_t mail_bytes; /* atomic: of the requests that wait */
+  bool stopping;       /* atomic: no more requests */
+  bool closing;        /* atomic: the thread ends when the mailbox is empty */
+  size_t mail_bytes;   /* atomic: of the requests that wait */
+  size_t report_bytes; /* atomic: of the reports that wait */
   int64_t started_wall_ms;
   bool failed;
   GRand *random;
@@ -293,7 +304,10 @@ struct engine {
   int64_t rate_due_ms; /* monotonic: a queue's rate limit lets the next one through */
   size_t active_lanes[PRIORITIES];
   bool disk_low;
+  bool retention_due;
+  bool unparking;       /* a slice looks at all concurrency keys */
   guint retention_next; /* queue looked at next */
+  struct compaction compaction;
 
   struct engine_statistics statistics;
   /* Read by other threads under `statistics_mutex`. */

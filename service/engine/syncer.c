@@ -21,8 +21,10 @@ struct syncer {
   bool stopping;
   bool failed_already;
   GThread *thread;
-  uint64_t synced;  /* by whoever is busy */
-  uint64_t written; /* by whoever is busy: the last ticket handed in */
+  uint64_t synced;               /* by whoever is busy */
+  uint64_t written;              /* by whoever is busy: the last ticket handed in */
+  void (*all_done)(void *group); /* by whoever is busy: of the answers let out */
+  void *group;
   struct store_view *view;
   int64_t sync_us_mean;
 };
@@ -83,6 +85,10 @@ static void item_out(struct syncer *syncer, struct release_item *item) {
   const struct transport *transport = &syncer->transport;
   switch (item->kind) {
   case RELEASE_REPLY:
+    if (item->request->all_done) {
+      syncer->all_done = item->request->all_done;
+      syncer->group = item->request->group;
+    }
     item->request->done(item->request, item->error, item->message);
     break;
   case RELEASE_EVENT:
@@ -157,6 +163,9 @@ static void work_off(struct syncer *syncer, struct release *list) {
     release_free(list);
     list = next;
   }
+  if (syncer->all_done)
+    syncer->all_done(syncer->group);
+  syncer->all_done = NULL;
 }
 
 static struct release *take_all(struct syncer *syncer) {
@@ -238,6 +247,10 @@ void syncer_stop(struct syncer *syncer) {
   if (syncer->thread)
     g_thread_join(syncer->thread);
   syncer->thread = NULL;
+  struct error error;
+  if (!syncer->failed_already && syncer->written > syncer->synced &&
+      store_sync(syncer->store, syncer->written, &error) != STATUS_OK && syncer->failed)
+    syncer->failed(syncer->callback_context, &error);
 }
 
 void syncer_free(struct syncer *syncer) {

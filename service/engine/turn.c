@@ -244,8 +244,14 @@ static void entry_change(struct turn *turn, struct entry *entry) {
   g_ptr_array_add(turn->changed, entry);
 }
 
+/* Parked jobs wait for these. One that parks itself gives nothing up: its key is full, and one that ends will tell. */
 static bool holds_concurrency(enum job_state state) {
   return state == JOB_PENDING || state == JOB_RUNNING;
+}
+
+static bool gives_up_concurrency(const struct job *old, const struct job *next) {
+  return old->concurrency_key[0] && holds_concurrency(old->state) &&
+         (!next || (!holds_concurrency(next->state) && next->state != JOB_PARKED));
 }
 
 /* What a job leaves behind in memory. */
@@ -258,7 +264,7 @@ static void leave(struct turn *turn, struct entry *entry, const struct job *old,
     lane_remove(turn, lane_of(engine, queue, task, old->priority), old->sequence);
   if (old->state == JOB_RUNNING && (!next || next->state != JOB_RUNNING))
     running_end(turn, g_hash_table_lookup(engine->running, &entry->id));
-  if (old->concurrency_key[0] && holds_concurrency(old->state) && (!next || !holds_concurrency(next->state)))
+  if (gives_up_concurrency(old, next))
     dispatch_unpark(turn, old->queue, old->concurrency_key);
   if (old->unique_held && (!next || !next->unique_held))
     unique_set(turn, old, false);
@@ -325,9 +331,18 @@ struct entry *turn_create(struct turn *turn, const struct job *job, const struct
   return entry;
 }
 
-void turn_update(struct turn *turn, struct entry *entry, const struct job *next) {
+/* A job that waits again takes its key, if that is free. */
+static bool takes_unique_again(struct turn *turn, const struct job *old, const struct job *next) {
+  return old->state == JOB_RUNNING && job_is_waiting(next->state) && next->unique_scope == UNIQUE_WHILE_WAITING &&
+         !turn_unique_holder(turn, queue_by_number(turn->engine, next->queue), next->unique_key);
+}
+
+void turn_update(struct turn *turn, struct entry *entry, const struct job *changed) {
   g_assert(entry->exists);
   struct job old = entry->now;
+  struct job waits = *changed;
+  waits.unique_held |= takes_unique_again(turn, &old, changed);
+  const struct job *next = &waits;
   bool same_place = old.state == next->state && old.sequence == next->sequence && old.priority == next->priority &&
                     old.unique_held == next->unique_held;
   entry_change(turn, entry);
@@ -347,6 +362,7 @@ void turn_update(struct turn *turn, struct entry *entry, const struct job *next)
 
 void turn_remove(struct turn *turn, struct entry *entry) {
   struct job old = entry->now;
+  turn->cost++;
   if (old.state != JOB_DELETED) {
     watches_tell(turn, entry, true);
     if (old.has_log) {
@@ -361,17 +377,22 @@ void turn_remove(struct turn *turn, struct entry *entry) {
     entry_change(turn, entry);
     entry->now = next;
     leave(turn, entry, &old, &next);
+    turn->engine->compaction.removed++; /* its bodies go now */
     timers_note(turn->engine, next.delete_at_ms);
     return;
   }
   entry_change(turn, entry);
   entry->exists = false;
-  if (old.state != JOB_DELETED)
-    leave(turn, entry, &old, NULL);
+  if (old.state == JOB_DELETED)
+    return;
+  turn->engine->compaction.removed++;
+  leave(turn, entry, &old, NULL);
 }
 
 void turn_forget(struct turn *turn, struct entry *entry) {
   g_assert(entry->exists && entry->spec_new && !entry->existed);
+  watches_tell(turn, entry, true); /* those who watch were told that it is there */
+  turn->engine->statistics.jobs_created--;
   entry->exists = entry->spec_loaded = entry->spec_new = false;
   leave(turn, entry, &entry->now, NULL);
 }
@@ -421,7 +442,7 @@ static void turn_free(struct turn *turn) {
   if (turn->uniques)
     g_hash_table_destroy(turn->uniques);
   if (turn->unpark)
-    g_ptr_array_free(turn->unpark, TRUE);
+    g_hash_table_destroy(turn->unpark);
   if (turn->chains)
     g_hash_table_destroy(turn->chains);
   if (turn->batches)

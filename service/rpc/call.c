@@ -40,6 +40,52 @@ void call_start(struct call *call, const grpc_op *operations, size_t count, stru
   g_assert(refused == GRPC_CALL_OK);
 }
 
+static void list_append(struct deferred_list *list, struct deferred *first, struct deferred **end) {
+  *list->end = first;
+  list->end = end;
+}
+
+static void list_empty(struct deferred_list *list) {
+  list->first = NULL;
+  list->end = &list->first;
+}
+
+void call_defer(struct rpc_server *server, struct deferred *deferred) {
+  deferred->next = NULL;
+  pthread_mutex_lock(&server->deferred_lock);
+  list_append(&server->gathered, deferred, &deferred->next);
+  pthread_mutex_unlock(&server->deferred_lock);
+}
+
+void call_let_go(struct rpc_server *server) {
+  pthread_mutex_lock(&server->deferred_lock);
+  struct deferred *first = server->gathered.first;
+  if (first && first->next)
+    list_append(&server->rest, first->next, server->gathered.end);
+  list_empty(&server->gathered);
+  pthread_mutex_unlock(&server->deferred_lock);
+  if (first)
+    first->start(first);
+}
+
+void call_start_rest(struct rpc_server *server) {
+  pthread_mutex_lock(&server->deferred_lock);
+  struct deferred *first = server->rest.first;
+  list_empty(&server->rest);
+  pthread_mutex_unlock(&server->deferred_lock);
+  while (first) {
+    struct deferred *next = first->next; /* it may be freed once it is started */
+    first->start(first);
+    first = next;
+  }
+}
+
+void call_init_deferred(struct rpc_server *server) {
+  pthread_mutex_init(&server->deferred_lock, NULL);
+  list_empty(&server->gathered);
+  list_empty(&server->rest);
+}
+
 void call_release(struct call *call) {
   struct rpc_server *server = call->route->server;
   if (call->payload)

@@ -32,6 +32,17 @@ void tag_acquire(struct tag *tag);
 /* Starts a batch on a call. A refused batch is a mistake of ours. */
 void call_start(struct call *call, const grpc_op *operations, size_t count, struct tag *tag);
 
+/* Something that starts an operation, when its turn comes. The owner embeds it. */
+struct deferred {
+  struct deferred *next;
+  void (*start)(struct deferred *deferred);
+};
+
+struct deferred_list {
+  struct deferred *first;
+  struct deferred **end;
+};
+
 struct rpc_server {
   struct engine *engine;
   struct hub *hub;
@@ -54,8 +65,20 @@ struct rpc_server {
   unsigned calls; /* accepted and not released yet */
   bool shut_down;
   struct tag shut_down_tag;
-  GQueue lasting; /* struct call: those that a stop has to end */
+  GQueue lasting;                /* struct call: those that a stop has to end */
+  pthread_mutex_t deferred_lock; /* of what follows */
+  struct deferred_list gathered; /* not let go yet */
+  struct deferred_list rest;     /* left to the poller: an event is on its way to it */
 };
+
+/* Answers that become ready together: each is deferred, then all are let go. The first is started by the caller; its completion
+ * wakes the poller, which starts the rest: it needs no waking for theirs, and reads more requests at a time. Without this a
+ * create costs the server a tenth more. From any thread. */
+void call_init_deferred(struct rpc_server *server);
+void call_defer(struct rpc_server *server, struct deferred *deferred);
+void call_let_go(struct rpc_server *server);
+/* The poller's side, after each event. */
+void call_start_rest(struct rpc_server *server);
 
 /* One registered path, or (path NULL) all others. */
 struct route {

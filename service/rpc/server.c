@@ -202,6 +202,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   server->stream_backlog_bytes_max =
       options->stream_backlog_bytes_max ? options->stream_backlog_bytes_max : STREAM_BACKLOG_BYTES_DEFAULT;
   pthread_mutex_init(&server->lock, NULL);
+  call_init_deferred(server);
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -236,6 +237,7 @@ static gpointer poll_queue(gpointer context) {
     struct tag *tag = event.tag;
     tag_acquire(tag);
     tag->ready(tag, event.success != 0);
+    call_start_rest(server);
   }
 }
 
@@ -329,6 +331,7 @@ void rpc_server_free(struct rpc_server *server) {
   g_free(server->routes);
   g_free(server->ports);
   pthread_mutex_destroy(&server->lock);
+  pthread_mutex_destroy(&server->deferred_lock);
   pthread_cond_destroy(&server->changed);
   g_free(server);
   grpc_shutdown_blocking();

@@ -11,7 +11,9 @@ struct unary {
   struct tag answered;
   struct tag closed;
   struct intake intake;
+  grpc_byte_buffer *message; /* of the answer; NULL: an error */
   struct status_trailer trailer;
+  struct deferred start;
   int cancelled;
   unsigned outstanding; /* tags not ready yet, counted before they can be; the poller's alone */
 };
@@ -49,22 +51,30 @@ static void closed(struct tag *tag, bool ok) {
   tag_done(unary);
 }
 
-static void answer(struct unary *unary, const struct error *error, const ProtobufCMessage *response) {
+/* Nothing of *unary may be touched afterwards: the poller may have freed it. */
+static void start_answer(struct unary *unary) {
   grpc_op operations[4] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
   size_t count = 1;
-  grpc_byte_buffer *message = error ? NULL : codec_pack(response);
+  grpc_byte_buffer *message = unary->message;
   if (message) {
     operations[count] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE};
     operations[count++].data.send_message.send_message = message;
   }
-  status_trailer_init(&unary->trailer, error);
   operations[count++] = status_trailer_operation(&unary->trailer);
   if (!unary->closed.ready)
     operations[count++] = recv_close(unary);
-  /* Nothing of *unary may be touched afterwards: the poller may have freed it. */
   call_start(&unary->call, operations, count, &unary->answered);
   if (message)
     grpc_byte_buffer_destroy(message);
+}
+
+static void start_deferred(struct deferred *deferred) {
+  start_answer((struct unary *)((char *)deferred - offsetof(struct unary, start)));
+}
+
+static void make_answer(struct unary *unary, const struct error *error, const ProtobufCMessage *response) {
+  unary->message = error ? NULL : codec_pack(response);
+  status_trailer_init(&unary->trailer, error);
 }
 
 static void done(struct request *request, const struct error *error, const ProtobufCMessage *response) {
@@ -74,7 +84,13 @@ static void done(struct request *request, const struct error *error, const Proto
     call_stopping_error(&stopping);
     error = &stopping;
   }
-  answer(unary, error, response);
+  make_answer(unary, error, response);
+  unary->start.start = start_deferred;
+  call_defer(unary->call.route->server, &unary->start);
+}
+
+static void all_done(void *group) {
+  call_let_go(group);
 }
 
 static void stop(struct call *call) {
@@ -89,12 +105,15 @@ static void accept_call(struct call *call, const struct error *refused) {
   if (!refused && intake_open(call->route, call->payload, &unary->intake, &error))
     refused = &error;
   if (refused) {
-    answer(unary, refused, NULL);
+    make_answer(unary, refused, NULL);
+    start_answer(unary);
     return;
   }
   struct request *request = unary->intake.request;
   request->context = unary;
   request->done = done;
+  request->all_done = all_done;
+  request->group = call->route->server;
   if (may_wait(call->route->method)) {
     grpc_op operation = recv_close(unary);
     unary->closed.ready = closed;

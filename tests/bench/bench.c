@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "millrace.h"
@@ -104,8 +105,13 @@ static int run_create(void) {
   while (creates.done < set.jobs)
     pthread_cond_wait(&creates.ended, &creates.lock);
   pthread_mutex_unlock(&creates.lock);
-  print_rate("create", set.jobs, g_get_monotonic_time() - began_us);
-  print_times(creates.ms, set.jobs);
+  int64_t took_us = g_get_monotonic_time() - began_us;
+  if (creates.failed > 0) {
+    fprintf(stderr, "millrace-bench: %d of %d creates failed\n", creates.failed, set.jobs);
+  } else {
+    print_rate("create", set.jobs, took_us);
+    print_times(creates.ms, set.jobs);
+  }
   g_free(creates.ms);
   g_free(slots);
   g_free(payload);
@@ -180,6 +186,8 @@ static void *stop_on_signal(void *data) {
 static int run_work(void) {
   struct millrace_error error;
   sigset_t signals;
+  /* Nobody else would stop it when the one who started it has failed. */
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
   const struct millrace_worker_queue queue = {.name = set.queue};
   const struct millrace_worker_options options = {.queues = &queue,
                                                   .queue_count = 1,

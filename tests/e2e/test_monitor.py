@@ -95,7 +95,7 @@ def test_weaker_durability_is_told(make_server, make_worker, flag, expected):
     assert info.durability == expected
     if expected == Durability.INTERVAL:
         assert api.unix(info.durability_interval) == pytest.approx(0.1)
-    assert "durability" in server.log() and "warn" in server.log().lower()
+    wait_until(lambda: "durability" in server.log() and "warn" in server.log().lower(), "the warning")
     make_worker(server, handler=echo)
     assert server.client.wait(server.client.create().id).state == JobState.SUCCEEDED
 

@@ -187,7 +187,7 @@ class Client:
         self._channel = grpc.insecure_channel(self.target, options=[
             ("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20),
             ("grpc.max_send_message_length", 64 << 20), ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)])
+            ("grpc.min_reconnect_backoff_ms", 10000), ("grpc.max_reconnect_backoff_ms", 200)])
 
     def close(self):
         """Ends all calls. Harmless again."""

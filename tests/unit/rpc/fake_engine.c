@@ -47,7 +47,11 @@ void request_unref(struct request *request) {
 }
 
 static void finish(struct request *request, const struct error *error, const ProtobufCMessage *response) {
+  void (*all_done)(void *group) = request->all_done;
+  void *group = request->group;
   request->done(request, error, response);
+  if (all_done)
+    all_done(group);
   request_unref(request);
 }
 
