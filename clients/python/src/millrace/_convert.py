@@ -170,7 +170,8 @@ def _spans_to_pb(spec: JobSpec, message: jobs.JobSpec) -> None:
         message.expires_at.CopyFrom(time_to_pb(spec.expires_at, "expires_at"))
 
 
-def _id_to_pb(value: str | uuid.UUID) -> str:
+def id_to_pb(value: str | uuid.UUID) -> str:
+    """The text of a UUID."""
     if isinstance(value, uuid.UUID):
         return str(value)
     try:
@@ -185,7 +186,7 @@ def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: b
         raise InvalidArgument(f"task must be the name of a handler, not {spec.task!r}", field="task")
     message = jobs.JobSpec(task=spec.task, wants_previous_result=spec.wants_previous_result)
     if spec.id is not None:
-        message.id = _id_to_pb(spec.id)
+        message.id = id_to_pb(spec.id)
     elif make_id:
         message.id = new_id()
     queue = spec.queue if spec.queue is not None else routes.queue_for(spec.task)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import builtins
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from millrace import _otel
 from millrace._call import Connection
-from millrace._convert import batch_from_pb, chain_from_pb, new_id, spec_to_pb, within
+from millrace._convert import batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb, within
 from millrace._create import JOBS_MAX, Chunker, each, jobs_of, outcome_from_pb, traced
 from millrace._proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
 from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceStub
@@ -42,7 +43,7 @@ class Chains:
             request = chain_service_pb2.CreateChainRequest(id=id or new_id())
             for index, step in enumerate(steps):
                 with within(f"steps[{index}]"):
-                    request.steps.append(traced(spec_to_pb(step, routes, codec), trace))
+                    request.steps.append(traced(spec_to_pb(_named(step, id, index), routes, codec), trace))
             if on_failure is not None:
                 with within("on_failure"):
                     request.on_failure.CopyFrom(traced(spec_to_pb(on_failure, routes, codec, make_id=False), trace))
@@ -115,7 +116,7 @@ class Batches:
             for name, spec in (("defaults", defaults), ("on_success", on_success), ("on_complete", on_complete)):
                 if spec is not None:
                     getattr(request, name).CopyFrom(self._spec(spec, trace, name))
-            chunks = self._chunks(items, chunk_size, trace)
+            chunks = self._chunks(items, chunk_size, trace, id)
             first: builtins.list[job_pb2.JobSpec] = await anext(chunks, [])
             second = await anext(chunks, None)
             request.items.extend(first)
@@ -129,12 +130,12 @@ class Batches:
         return replace(await self.get(request.id), existing=response.existing, outcomes=tuple(outcomes))
 
     async def _chunks(
-        self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str]
+        self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str], id: str | None
     ) -> AsyncIterator[builtins.list[job_pb2.JobSpec]]:
         chunker = Chunker(min(max(size, 1), JOBS_MAX))
         index = 0
         async for item in each(items):
-            if full := chunker.add(self._spec(item, trace, f"items[{index}]", make_id=True)):
+            if full := chunker.add(self._spec(_named(item, id, index), trace, f"items[{index}]", make_id=True)):
                 yield jobs_of(full)
             index += 1
         if rest := chunker.rest():
@@ -184,6 +185,13 @@ class Batches:
         request = batch_service_pb2.CancelBatchRequest(id=batch_id, terminate=terminate, reason=reason)
         response = await self._connection.call(self._stub.CancelBatch, request)
         return batch_from_pb(response.batch)
+
+
+def _named(spec: JobSpec, parent: str | None, index: int) -> JobSpec:
+    """With an id that follows from its parent's, when the caller chose that: sent again, it must be the same."""
+    if parent is None or spec.id is not None:
+        return spec
+    return replace(spec, id=uuid.uuid5(uuid.UUID(id_to_pb(parent)), str(index)))
 
 
 def _outcomes(messages: Any) -> list[CreateOutcome]:

@@ -58,8 +58,18 @@ async def test_sending_again_is_safe(client: Client, queue: str) -> None:
     spec = JobSpec("t", args=[1], id=uuid.uuid4(), queue=queue)
     assert not (await client.create(spec)).existing
     assert (await client.create(spec)).existing
+    assert (await client.create(spec, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")).existing
     with pytest.raises(JobExists):
         await client.create(spec, args=[2])
+    flow, steps = str(uuid.uuid4()), [JobSpec("t", queue=queue), JobSpec("t", queue=queue)]
+    chains = [await client.chains.create(steps, id=flow) for _ in range(2)]
+    assert [chain.existing for chain in chains] == [False, True]
+    assert chains[0].job_ids == chains[1].job_ids
+    flow = str(uuid.uuid4())
+    batches = [await client.batches.create(steps * 3, id=flow, chunk_size=2) for _ in range(2)]
+    assert [(batch.existing, batch.total) for batch in batches] == [(False, 6), (True, 6)]
+    with pytest.raises(AlreadyExists):
+        await client.batches.create([JobSpec("other", queue=queue)], id=flow)
 
 
 async def test_a_unique_key_names_its_holder(client: Client, queue: str) -> None:

@@ -148,7 +148,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED.
+        """Sends the state of every match, then every change in order, until the caller leaves. A slow reader is ended with RESOURCE_EXHAUSTED,
+        and so is a filter that matches more than 10,000 jobs or takes too long to find them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
