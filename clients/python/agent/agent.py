@@ -14,6 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from codec import ReverseCodec
+
 import millrace
 from millrace import (
     AlreadyExists,
@@ -32,7 +34,6 @@ from millrace import (
     JobSpec,
     MillraceError,
     NotFound,
-    Payload,
     PermissionDenied,
     Queue,
     QueueFull,
@@ -64,26 +65,6 @@ KINDS: list[tuple[type[MillraceError], str]] = [  # the first that fits
 ]
 SPECIAL = {"nan": float("nan"), "infinity": float("inf")}
 Fields = dict[str, Any]
-
-
-class ReverseCodec:
-    """Sends everything backwards, which hides it from nobody but a test."""
-
-    TYPE = "application/x-reverse"
-
-    def encode(self, payload: Payload) -> Payload:
-        data = payload.json.encode() if payload.json is not None else payload.data or b""
-        kind = "json" if payload.json is not None else "data"
-        return Payload(data=data[::-1], content_type=f"{self.TYPE}; kind={kind}; was={payload.content_type}")
-
-    def decode(self, payload: Payload) -> Payload:
-        if payload.data is None or not payload.content_type.startswith(self.TYPE):
-            return payload
-        data = payload.data[::-1]
-        _, kind, was = (part.partition("=")[2] for part in payload.content_type.split("; "))
-        if kind == "json":
-            return Payload(json=data.decode(), content_type=was)
-        return Payload(data=data, content_type=was)
 
 
 # ---- values in ----

@@ -236,11 +236,15 @@ async def test_a_script_can_hold_its_own_tasks(client: Client, queue: str, addre
     script = tmp_path / "program.py"
     script.write_text(
         "from millrace import Worker, task\n"
+        "class Plain:\n"
+        "    def encode(self, payload):\n"
+        "        return payload\n"
+        "    decode = encode\n"
         "@task\n"
         "def double(x: int) -> int:\n"
         "    return 2 * x\n"
         "if __name__ == '__main__':\n"
-        f"    Worker(queues={{{queue!r}: 1}}, concurrency=1).run()\n"
+        f"    Worker(queues={{{queue!r}: 1}}, concurrency=1, codec=Plain()).run()\n"
     )
     worker = WorkerProcess([sys.executable, str(script)], tmp_path / "log", {"PYTHONPATH": str(CLIENT / "src")})
     try:

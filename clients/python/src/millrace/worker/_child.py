@@ -55,7 +55,8 @@ class Setup:
     """Modules to import, as `package.module` or `package.module:registry`."""
     script: str | None
     """The program itself, when tasks are defined in it: a module's name or a file's."""
-    codec: Codec | None
+    codec: bytes | None
+    """A codec, pickled: it can be one of the application's own, so it is unpickled when that is there."""
     log_level: int | None
     limits: Limits = field(default_factory=Limits)
 
@@ -73,7 +74,7 @@ def load(apps: tuple[str, ...], registry: Registry = default_registry) -> Regist
 
 
 def _load_script(script: str) -> None:
-    """Runs the program's file as a module that is not `__main__`, as multiprocessing does."""
+    """Runs the program's file as a module that does not take itself for the program, as multiprocessing does."""
     name = "__mp_main__"
     if script.endswith(".py"):
         content = runpy.run_path(script, run_name=name)
@@ -81,7 +82,7 @@ def _load_script(script: str) -> None:
         content = runpy.run_module(script, run_name=name, alter_sys=True)
     module = types.ModuleType(name)
     module.__dict__.update(content)
-    sys.modules[name] = module
+    sys.modules[name] = sys.modules["__main__"] = module
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -202,6 +203,8 @@ def main(jobs_fd: int, control_fd: int) -> None:
         logging.basicConfig(level=setup.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if setup.script is not None:
         _load_script(setup.script)
+    registry = load(setup.apps)
+    codec = pickle.loads(setup.codec) if setup.codec is not None else None
     # Stopped, here: it came between the handler's end and its report. The worker sees the process end, and reports.
     with contextlib.suppress(Stopped):
-        Child(jobs, control, setup.codec, setup.limits, load(setup.apps)).serve()
+        Child(jobs, control, codec, setup.limits, registry).serve()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -130,8 +131,9 @@ class Worker:
         modules = {task.function.__module__ for task in self.registry}
         root = logging.getLogger()
         apps = (*sorted(modules - {"__main__", *self._apps}), *self._apps)
-        script = _script() if "__main__" in modules else None
-        setup = Setup(apps, script, self._codec, root.level if root.handlers else None)
+        script = _script() if "__main__" in (*modules, type(self._codec).__module__) else None
+        codec = pickle.dumps(self._codec) if self._codec is not None else None
+        setup = Setup(apps, script, codec, root.level if root.handlers else None)
         return ProcessPool(setup, options.concurrency, options.terminate_grace)
 
 
