@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CLIENT, SOON_S, Millraced, WorkerProcess, wait_until
+from harness import CLIENT, SOON_S, Millraced, WorkerProcess, wait_until
 from millrace import Client, Job, JobState, Worker, WorkerOptions
 
 POOLS = ("processes", "threads", "asyncio")
