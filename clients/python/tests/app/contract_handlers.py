@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+# Without a pause, Celery's next attempt can be done before its last one has stored that it is retried, which then stands for ever.
+RETRY_S = 0.3
+
 
 def note(path: str, line: object) -> int:
     """Appends a line to a file; returns how many there are. This is how tests see what ran, in whatever process."""
@@ -57,13 +60,13 @@ def define(shared_task: Callable[..., Any], soft_time_limit_exceeded: type[Excep
             if note(path, self.request.retries) <= failures:
                 raise ConnectionError("not yet")
         except ConnectionError as error:
-            raise self.retry(exc=error, countdown=0) from error
+            raise self.retry(exc=error, countdown=RETRY_S) from error
         return int(self.request.retries)
 
     @shared_task(name="hopeless", bind=True, max_retries=2)
     def hopeless(self: Any, path: str) -> None:
         note(path, self.request.retries)
-        raise self.retry(exc=KeyError("gone"), countdown=0)
+        raise self.retry(exc=KeyError("gone"), countdown=RETRY_S)
 
     @shared_task(name="unexplained", bind=True, max_retries=0)
     def unexplained(self: Any) -> None:
@@ -73,7 +76,7 @@ def define(shared_task: Callable[..., Any], soft_time_limit_exceeded: type[Excep
     def slow_to_retry(self: Any) -> None:
         self.retry(exc=ConnectionError("later"))
 
-    @shared_task(name="auto", autoretry_for=(ConnectionError,), retry_backoff=1, retry_backoff_max=1, max_retries=2)
+    @shared_task(name="auto", autoretry_for=(ConnectionError,), retry_backoff=1, retry_backoff_max=1, retry_jitter=False, max_retries=2)
     def auto(path: str, failures: int) -> str:
         if note(path, "ran") <= failures:
             raise ConnectionError("not yet")

@@ -17,6 +17,7 @@ from millrace.jobs._backend import QueueBackend
 from millrace.jobs._manager import AnyTask, JobManager
 from millrace.jobs._types import TaskStatus
 from millrace.jobs.memory import MemoryQueueBackend
+from millrace.jobs.service import MillraceQueueBackend
 from millrace.types import JobPriority
 
 T = TypeVar("T")
@@ -24,19 +25,14 @@ T = TypeVar("T")
 BackendFactory = Callable[[], QueueBackend]
 
 
-def _millrace() -> QueueBackend:
-    from millrace.jobs.service import MillraceQueueBackend
-
-    return MillraceQueueBackend()
-
-
 def _celery() -> QueueBackend:
+    # Celery is an extra: imported by those who use it.
     from millrace.jobs.celery import CeleryQueueBackend
 
     return CeleryQueueBackend()
 
 
-_BACKENDS: Final[dict[str, BackendFactory]] = {"millrace": _millrace, "memory": MemoryQueueBackend, "celery": _celery}
+_BACKENDS: Final[dict[str, BackendFactory]] = {"millrace": MillraceQueueBackend, "memory": MemoryQueueBackend, "celery": _celery}
 
 
 class TaskFailed(MillraceError):

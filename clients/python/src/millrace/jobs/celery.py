@@ -237,9 +237,9 @@ class CeleryQueueBackend:
         return await self._call(self._remove, schedule_id)
 
     def _remove(self, name: str) -> bool:
-        ensure_conf(self.app)
+        conf: RedBeatConfig = ensure_conf(self.app)
         try:
-            RedBeatSchedulerEntry.from_key(RedBeatSchedulerEntry.generate_key(self.app, name), app=self.app).delete()
+            RedBeatSchedulerEntry.from_key(conf.key_prefix + name, app=self.app).delete()
         except KeyError:
             return False
         return True
