@@ -55,7 +55,7 @@ sim: deps-test configure ## Replay a simulation: make sim SEED=1 OPS=10000
 proto: deps-check configure ## Lint the API, write its descriptor set to build/millrace.binpb, generate the clients' code
 	@tools/buf.sh lint proto
 	@tools/buf.sh build proto -o $(BUILD)/millrace.binpb
-	@clients/go/generate.sh
+	@for script in clients/*/generate.sh; do $$script || exit 1; done
 
 clean: ## Remove everything that was built
 	rm -rf build build-dev build-asan build-tsan build-fuzz

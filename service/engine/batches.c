@@ -324,12 +324,12 @@ static enum status add_items(struct turn *turn, struct batch *batch, Millrace__V
 
 static void request_hash(struct turn *turn, const Millrace__V1__CreateBatchRequest *message, uint64_t out_hash[static 2]) {
   Millrace__V1__CreateBatchRequest copy = *message;
-  copy.defaults = spec_canonical(turn, message->defaults);
-  copy.on_success = spec_canonical(turn, message->on_success);
-  copy.on_complete = spec_canonical(turn, message->on_complete);
+  copy.defaults = spec_content(turn, message->defaults);
+  copy.on_success = spec_content(turn, message->on_success);
+  copy.on_complete = spec_content(turn, message->on_complete);
   copy.items = arena_alloc(turn->arena, (message->n_items + 1) * sizeof *copy.items);
   for (size_t i = 0; i < message->n_items; i++)
-    copy.items[i] = spec_canonical(turn, message->items[i]);
+    copy.items[i] = spec_content(turn, message->items[i]);
   content_hash(turn, &copy.base, out_hash);
 }
 

@@ -297,8 +297,8 @@ static void request_hash(struct turn *turn, const Millrace__V1__CreateChainReque
   Millrace__V1__CreateChainRequest copy = *message;
   copy.steps = arena_alloc(turn->arena, (message->n_steps + 1) * sizeof *copy.steps);
   for (size_t i = 0; i < message->n_steps; i++)
-    copy.steps[i] = spec_canonical(turn, message->steps[i]);
-  copy.on_failure = spec_canonical(turn, message->on_failure);
+    copy.steps[i] = spec_content(turn, message->steps[i]);
+  copy.on_failure = spec_content(turn, message->on_failure);
   content_hash(turn, &copy.base, out_hash);
 }
 

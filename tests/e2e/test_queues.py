@@ -598,6 +598,9 @@ def test_sent_twice_alone_in_bulk_and_in_a_stream(shared, make_worker, queue):
     client = shared.client
     jobs = [api.JobSpec(id=api.new_id(), task="work", queue=queue, payload=api.json_payload(f"[{n}]")) for n in range(50)]
     assert not client.CreateJob(job=jobs[0]).existing
+    traced = api.JobSpec(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")  # a trace of its own is no other content
+    traced.MergeFrom(jobs[0])
+    assert client.CreateJob(job=traced).existing
     outcomes = client.CreateJobs(jobs=jobs).outcomes
     assert [o.existing for o in outcomes] == [True] + [False] * 49
     assert [o.id for o in outcomes] == [j.id for j in jobs]
