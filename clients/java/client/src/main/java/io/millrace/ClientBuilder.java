@@ -18,6 +18,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.net.URI;
+import java.net.URISyntaxException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.LinkedHashMap;
@@ -189,11 +190,21 @@ public final class ClientBuilder {
     if (address.startsWith(UNIX)) {
       return "127.0.0.1";
     }
-    String host = URI.create("tcp://" + address).getHost();
-    if (host == null) {
-      throw Errors.invalid("address", "'" + address + "' is not host:port (MILLRACE_ADDRESS)");
+    try {
+      URI uri = new URI("tcp://" + address);
+      if (uri.getPort() > 0 && uri.getHost() != null) {
+        return uri.getHost().equals("localhost") ? "127.0.0.1" : uri.getHost();
+      }
+    } catch (URISyntaxException malformed) {
+      throw notAnAddress(malformed);
     }
-    return host.equals("localhost") ? "127.0.0.1" : host;
+    throw notAnAddress(null);
+  }
+
+  private InvalidArgumentException notAnAddress(Exception cause) {
+    String message = "'" + address + "' is neither host:port nor unix:/path (MILLRACE_ADDRESS)";
+    return new InvalidArgumentException(
+        new MillraceException.Details(ErrorCode.INVALID_ARGUMENT, message).field("address").cause(cause));
   }
 
   private static ClientInterceptor authorization(String token) {

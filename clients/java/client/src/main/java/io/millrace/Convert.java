@@ -66,14 +66,11 @@ final class Convert {
   }
 
   static Payload fromPayload(io.millrace.proto.v1.Payload message) {
-    switch (message.getContentCase()) {
-      case JSON:
-        return Payload.json(message.getJson(), message.getContentType());
-      case DATA:
-        return Payload.data(message.getData().toByteArray(), message.getContentType());
-      default:
-        return Payload.empty();
-    }
+    return switch (message.getContentCase()) {
+      case JSON -> Payload.json(message.getJson(), message.getContentType());
+      case DATA -> Payload.data(message.getData().toByteArray(), message.getContentType());
+      case CONTENT_NOT_SET -> Payload.empty();
+    };
   }
 
   static io.millrace.proto.v1.JobPriority toPriority(Priority priority) {

@@ -2,10 +2,10 @@
 package io.millrace;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.JavaType;
 import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -16,12 +16,20 @@ final class Encoding {
   private final ObjectMapper mapper;
   private final Codec codec;
 
-  /** A value that can't be encoded; the message says why and where. */
+  /** A value that can't be encoded; the message says why. */
   static final class Refused extends Exception {
     private static final long serialVersionUID = 1L;
 
-    Refused(String message, Throwable cause) {
-      super(message, cause);
+    private final String path;
+
+    Refused(String path, String message, Throwable cause) {
+      super(path.isEmpty() ? message : path + ": " + message, cause);
+      this.path = path;
+    }
+
+    /** Where it is within the value: empty, or something like {@code .lines[3].price}. */
+    String path() {
+      return path;
     }
   }
 
@@ -39,7 +47,7 @@ final class Encoding {
     try {
       return codec.encode(plain);
     } catch (RuntimeException failure) {
-      throw new Refused("the codec failed: " + failure.getMessage(), failure);
+      throw new Refused("", "the codec failed: " + failure.getMessage(), failure);
     }
   }
 
@@ -60,23 +68,27 @@ final class Encoding {
   }
 
   private String write(Object value) throws Refused {
+    String text;
     try {
-      return mapper.writeValueAsString(value);
+      text = mapper.writeValueAsString(value);
     } catch (JsonMappingException failure) {
-      String path = path(failure.getPath());
-      throw new Refused((path.isEmpty() ? "" : path + ": ") + failure.getOriginalMessage(), failure);
+      throw new Refused(path(failure.getPath()), failure.getOriginalMessage(), failure);
     } catch (JsonProcessingException failure) {
-      throw new Refused(failure.getOriginalMessage(), failure);
+      throw new Refused("", failure.getOriginalMessage(), failure);
     } catch (StackOverflowError endless) {
-      throw new Refused("the value contains itself, or is nested too deeply", endless);
+      throw new Refused("", "the value contains itself, or is nested too deeply", endless);
     }
+    if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+      throw new Refused("", "a text in it is not valid Unicode", null);
+    }
+    return text;
   }
 
   private static String path(List<JsonMappingException.Reference> references) {
     StringBuilder path = new StringBuilder();
     for (JsonMappingException.Reference reference : references) {
       if (reference.getFieldName() != null) {
-        path.append(path.length() > 0 ? "." : "").append(reference.getFieldName());
+        path.append('.').append(reference.getFieldName());
       } else {
         path.append('[').append(reference.getIndex()).append(']');
       }
@@ -91,30 +103,21 @@ final class Encoding {
 
   /** Parses JSON, or hands out bytes. An empty payload is null. */
   <T> T read(Payload plain, Class<T> type) {
-    return read(plain, mapper.constructType(type));
-  }
-
-  private <T> T read(Payload plain, JavaType type) {
     if (plain.isEmpty()) {
       return null;
     }
     if (!plain.isJson()) {
       Object data = plain.data().orElseThrow();
-      if (!type.getRawClass().isInstance(data)) {
-        throw Errors.invalid("payload", "the payload is bytes and can't be read as " + type.getRawClass().getSimpleName());
+      if (!type.isInstance(data)) {
+        throw Errors.invalid("payload", "the payload is bytes and can't be read as " + type.getSimpleName());
       }
-      return cast(data);
+      return type.cast(data);
     }
     try {
       return mapper.readValue(plain.rawJson(), type);
     } catch (JsonProcessingException failure) {
-      throw Errors.invalid("payload", "the payload can't be read as " + type.toCanonical() + ": " + failure.getOriginalMessage());
+      throw Errors.invalid("payload", "the payload can't be read as " + type.getName() + ": " + failure.getOriginalMessage());
     }
-  }
-
-  @SuppressWarnings("unchecked") // the caller looked at the class
-  private static <T> T cast(Object value) {
-    return (T) value;
   }
 
   /** Positional arguments: of an array, or of both kinds at once. */

@@ -9,7 +9,6 @@ import com.google.rpc.RetryInfo;
 import io.grpc.Status;
 import io.grpc.protobuf.StatusProto;
 import java.util.List;
-import java.util.Locale;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
@@ -30,8 +29,8 @@ final class Errors {
 
   static MillraceException from(Throwable failure, About about) {
     Throwable cause = unwrap(failure);
-    if (cause instanceof MillraceException) {
-      return (MillraceException) cause;
+    if (cause instanceof MillraceException known) {
+      return known;
     }
     if (cause instanceof CancellationException) {
       return new MillraceException(new MillraceException.Details(ErrorCode.CANCELLED, "the call was cancelled"));
@@ -93,27 +92,21 @@ final class Errors {
   }
 
   private static MillraceException choose(MillraceException.Details details, About about) {
-    switch (details.code) {
-      case INVALID_ARGUMENT:
-        return new InvalidArgumentException(details);
-      case NOT_FOUND:
-        return about == About.JOB ? new JobNotFoundException(details) : new NotFoundException(details);
-      case ALREADY_EXISTS:
-        return about == About.JOB || isAboutJob(details.reason) ? new JobExistsException(details) : new AlreadyExistsException(details);
-      case RESOURCE_EXHAUSTED:
-        return details.reason.equals("QUEUE_FULL") ? new QueueFullException(details) : new ResourceExhaustedException(details);
-      case FAILED_PRECONDITION:
-        return new FailedPreconditionException(details);
-      case UNAVAILABLE:
-        return new UnavailableException(details);
-      case DEADLINE_EXCEEDED:
-        return new DeadlineExceededException(details);
-      case UNAUTHENTICATED:
-      case PERMISSION_DENIED:
-        return new AccessDeniedException(details);
-      default:
-        return new MillraceException(details);
-    }
+    return switch (details.code) {
+      case INVALID_ARGUMENT -> new InvalidArgumentException(details);
+      case NOT_FOUND -> about == About.JOB ? new JobNotFoundException(details) : new NotFoundException(details);
+      case ALREADY_EXISTS -> about == About.JOB || isAboutJob(details.reason)
+          ? new JobExistsException(details)
+          : new AlreadyExistsException(details);
+      case RESOURCE_EXHAUSTED -> details.reason.equals("QUEUE_FULL")
+          ? new QueueFullException(details)
+          : new ResourceExhaustedException(details);
+      case FAILED_PRECONDITION -> new FailedPreconditionException(details);
+      case UNAVAILABLE -> new UnavailableException(details);
+      case DEADLINE_EXCEEDED -> new DeadlineExceededException(details);
+      case UNAUTHENTICATED, PERMISSION_DENIED -> new AccessDeniedException(details);
+      default -> new MillraceException(details);
+    };
   }
 
   private static boolean isAboutJob(String reason) {
@@ -121,16 +114,11 @@ final class Errors {
   }
 
   private static ErrorCode codeOf(Status.Code code) {
-    switch (code) {
-      case OUT_OF_RANGE:
-        return ErrorCode.INVALID_ARGUMENT;
-      case ABORTED:
-        return ErrorCode.UNAVAILABLE;
-      case OK:
-      case UNKNOWN:
-        return ErrorCode.INTERNAL;
-      default:
-        return ErrorCode.valueOf(code.name().toUpperCase(Locale.ROOT));
-    }
+    return switch (code) {
+      case OUT_OF_RANGE -> ErrorCode.INVALID_ARGUMENT;
+      case ABORTED -> ErrorCode.UNAVAILABLE;
+      case OK, UNKNOWN -> ErrorCode.INTERNAL;
+      default -> ErrorCode.valueOf(code.name());
+    };
   }
 }

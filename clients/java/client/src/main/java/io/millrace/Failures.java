@@ -17,8 +17,10 @@ final class Failures {
   private Failures() {}
 
   static Failed.Builder of(Throwable failure, int traceBytesMax) {
-    JobError.Builder error = JobError.newBuilder().setType(cut(failure.getClass().getName(), TYPE_BYTES));
-    error.setMessage(cut(message(failure), MESSAGE_BYTES)).setTrace(cut(trace(failure), traceBytesMax));
+    boolean isWrapped = (failure instanceof PermanentException || failure instanceof RetryLaterException) && failure.getCause() != null;
+    Throwable fault = isWrapped ? failure.getCause() : failure; // what people look for is what went wrong, not the advice
+    JobError.Builder error = JobError.newBuilder().setType(cut(fault.getClass().getName(), TYPE_BYTES));
+    error.setMessage(cut(message(fault), MESSAGE_BYTES)).setTrace(cut(trace(fault), traceBytesMax));
     Failed.Builder failed = Failed.newBuilder().setError(error);
     if (failure instanceof PermanentException) {
       failed.setPermanent(true);

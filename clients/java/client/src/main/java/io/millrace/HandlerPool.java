@@ -47,8 +47,7 @@ final class HandlerPool {
   private int active;
   private long takenBefore;
   private long stalledSince = System.nanoTime();
-
-  private volatile long usualNanos = SLOW_NANOS;
+  private long usualNanos = SLOW_NANOS;
 
   HandlerPool(WorkerCore core, WorkerBuilder builder, Telemetry telemetry) {
     this.core = core;
@@ -72,6 +71,12 @@ final class HandlerPool {
             });
   }
 
+  /** With the core's lock: how long a handler took. */
+  void took(long nanos) {
+    usualNanos += (nanos - usualNanos) / AVERAGE_OVER;
+  }
+
+  /** With the core's lock. */
   boolean isQuick() {
     return usualNanos < SLOW_NANOS;
   }
@@ -114,8 +119,7 @@ final class HandlerPool {
       long began = System.nanoTime();
       Report report = run(execution);
       long took = System.nanoTime() - began;
-      usualNanos += (took - usualNanos) / AVERAGE_OVER;
-      core.returned(execution, report);
+      core.returned(execution, report, took);
       // An interrupt was meant for the job that has ended. (None comes any more: the core knows no thread for it.)
       boolean wasInterrupted = Thread.interrupted();
       if (wasInterrupted) {
@@ -168,7 +172,7 @@ final class HandlerPool {
       Payload result = core.encoding().encode(value);
       int limit = execution.registration.resultBytesMax();
       if (result.size() > limit) {
-        throw new Encoding.Refused("the result has " + result.size() + " bytes, at most " + limit + " are kept", null);
+        throw new Encoding.Refused("", "the result has " + result.size() + " bytes, at most " + limit + " are kept", null);
       }
       if (!result.isEmpty()) {
         succeeded.setResult(Convert.toPayload(result));
@@ -208,7 +212,7 @@ final class HandlerPool {
   private static void log(Execution execution, Ending ending, long began) {
     System.Logger.Level level = ending.failure == null ? System.Logger.Level.INFO : System.Logger.Level.WARNING;
     if (LOG.isLoggable(level)) {
-      double ms = (System.nanoTime() - began) / 1000 / 1000.0;
+      double ms = Math.round((System.nanoTime() - began) / 1e3) / 1e3;
       String line =
           "job=" + execution.jobId() + " task=" + execution.task() + " attempt=" + execution.attempt() + " duration_ms=" + ms
               + " outcome=" + ending.outcome + (ending.failure == null ? "" : " error=\"" + firstLine(ending.failure) + "\"");

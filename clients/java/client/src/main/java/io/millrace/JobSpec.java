@@ -16,6 +16,8 @@ import java.util.Objects;
  * second job.
  */
 public final class JobSpec {
+  private static final Payload JSON_NULL = Payload.json("null");
+
   final String id;
   final String task;
   final String queue;
@@ -132,9 +134,12 @@ public final class JobSpec {
       return this;
     }
 
-    /** What the handler gets: a {@link Payload}, bytes, or a value that becomes JSON. An object or map is keyword arguments. */
+    /**
+     * What the handler gets: a {@link Payload}, bytes, or a value that becomes JSON (null is JSON's null). An object or map is keyword
+     * arguments.
+     */
     public Builder payload(Object value) {
-      payload = value;
+      payload = value == null ? JSON_NULL : value;
       return this;
     }
 

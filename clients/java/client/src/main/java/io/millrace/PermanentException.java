@@ -10,7 +10,7 @@ public class PermanentException extends RuntimeException {
     super(message);
   }
 
-  /** Because of something. */
+  /** Because of something, which the job's error then tells instead. */
   public PermanentException(String message, Throwable cause) {
     super(message, cause);
   }

@@ -25,28 +25,18 @@ public final class Queue {
   /** How many jobs it has in that state. */
   public long count(JobState state) {
     var counts = message.getCounts();
-    switch (state) {
-      case PENDING:
-        return counts.getPending();
-      case SCHEDULED:
-        return counts.getScheduled();
-      case RETRYING:
-        return counts.getRetrying();
-      case BLOCKED:
-        return counts.getBlocked();
-      case RUNNING:
-        return counts.getRunning();
-      case SUCCEEDED:
-        return counts.getSucceeded();
-      case FAILED:
-        return counts.getFailed();
-      case CANCELLED:
-        return counts.getCancelled();
-      case EXPIRED:
-        return counts.getExpired();
-      default:
-        return 0;
-    }
+    return switch (state) {
+      case PENDING -> counts.getPending();
+      case SCHEDULED -> counts.getScheduled();
+      case RETRYING -> counts.getRetrying();
+      case BLOCKED -> counts.getBlocked();
+      case RUNNING -> counts.getRunning();
+      case SUCCEEDED -> counts.getSucceeded();
+      case FAILED -> counts.getFailed();
+      case CANCELLED -> counts.getCancelled();
+      case EXPIRED -> counts.getExpired();
+      case UNKNOWN -> 0;
+    };
   }
 
   /** Jobs that wait for a free slot. */

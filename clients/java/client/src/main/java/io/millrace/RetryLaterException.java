@@ -15,7 +15,7 @@ public class RetryLaterException extends RuntimeException {
     this(delay, message, null);
   }
 
-  /** Because of something. */
+  /** Because of something, which the job's error then tells instead. */
   public RetryLaterException(Duration delay, String message, Throwable cause) {
     super(message, cause);
     this.delay = Objects.requireNonNull(delay);

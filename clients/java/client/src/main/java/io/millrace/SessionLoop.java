@@ -139,16 +139,10 @@ final class SessionLoop {
   }
 
   private static boolean isRefusal(MillraceException failure) {
-    switch (failure.code()) {
-      case INVALID_ARGUMENT:
-      case PERMISSION_DENIED:
-      case UNAUTHENTICATED:
-      case UNIMPLEMENTED:
-      case FAILED_PRECONDITION:
-        return true;
-      default:
-        return false;
-    }
+    return switch (failure.code()) {
+      case INVALID_ARGUMENT, PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED, FAILED_PRECONDITION -> true;
+      default -> false;
+    };
   }
 
   /** Sleeps, but not through a stop. True: stop. */

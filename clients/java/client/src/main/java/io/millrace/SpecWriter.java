@@ -112,7 +112,7 @@ final class SpecWriter {
     try {
       payload = encoding.encode(value);
     } catch (Encoding.Refused refused) {
-      throw Errors.invalid("payload", "the payload can't be encoded: " + refused.getMessage());
+      throw Errors.invalid("payload" + refused.path(), "the payload can't be encoded: " + refused.getMessage());
     }
     if (payload.size() > PAYLOAD_BYTES_MAX) {
       throw Errors.invalid("payload", "the payload has " + payload.size() + " bytes, the limit is " + PAYLOAD_BYTES_MAX);

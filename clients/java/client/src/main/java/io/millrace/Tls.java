@@ -108,14 +108,15 @@ final class Tls {
     } catch (IllegalArgumentException failure) {
       throw new InvalidKeySpecException(key + " is no PEM file with a PKCS #8 key (BEGIN PRIVATE KEY)", failure);
     }
-    for (String algorithm : List.of("RSA", "EC", "EdDSA")) {
+    InvalidKeySpecException last = null;
+    for (String algorithm : List.of("RSA", "EC", "EdDSA")) { // the encoding does not tell which one it is
       try {
         return KeyFactory.getInstance(algorithm).generatePrivate(encoded);
       } catch (InvalidKeySpecException another) {
-        continue; // the encoding does not tell which one it is
+        last = another;
       }
     }
-    throw new InvalidKeySpecException(key + " is neither an RSA nor an elliptic curve key");
+    throw new InvalidKeySpecException(key + " is neither an RSA nor an elliptic curve key", last);
   }
 
   private static InvalidArgumentException unreadable(Exception failure) {

@@ -256,6 +256,7 @@ final class WorkerCore {
   }
 
   /** Sleeps until there is something for the session's thread to do, at most so long. */
+  @SuppressWarnings("WaitNotInLoop") // the caller looks at everything anew
   void sleep(Duration atMost) throws InterruptedException {
     synchronized (lock) {
       reportStarts();
@@ -340,26 +341,15 @@ final class WorkerCore {
   /** With the lock. */
   private void obey(Command command) {
     switch (command.getKind()) {
-      case COMMAND_KIND_QUIET:
-        LOG.log(System.Logger.Level.INFO, "the server made this worker quiet: nothing new will come");
-        break;
-      case COMMAND_KIND_DRAIN:
-        if (!isDraining) {
-          LOG.log(System.Logger.Level.INFO, "the server drains this worker: it ends when its jobs have");
-        }
+      case COMMAND_KIND_QUIET -> LOG.log(System.Logger.Level.INFO, "the server made this worker quiet: nothing new will come");
+      case COMMAND_KIND_DRAIN -> {
+        LOG.log(System.Logger.Level.INFO, "the server drains this worker: it ends when its jobs have");
         isDraining = true;
-        break;
-      case COMMAND_KIND_CANCEL:
-        stopDelivery(command, Execution.Stop.CANCEL);
-        break;
-      case COMMAND_KIND_TERMINATE:
-        stopDelivery(command, Execution.Stop.TERMINATE);
-        break;
-      case COMMAND_KIND_LOST:
-        stopDelivery(command, Execution.Stop.LOST);
-        break;
-      default:
-        break; // of a later version
+      }
+      case COMMAND_KIND_CANCEL -> stopDelivery(command, Execution.Stop.CANCEL);
+      case COMMAND_KIND_TERMINATE -> stopDelivery(command, Execution.Stop.TERMINATE);
+      case COMMAND_KIND_LOST -> stopDelivery(command, Execution.Stop.LOST);
+      default -> LOG.log(System.Logger.Level.DEBUG, "a command of a later version: {0}", command.getKindValue());
     }
   }
 
@@ -416,8 +406,9 @@ final class WorkerCore {
   }
 
   /** The handler has returned; the report tells how. */
-  void returned(Execution execution, Report report) {
+  void returned(Execution execution, Report report, long tookNanos) {
     synchronized (lock) {
+      pool.took(tookNanos);
       execution.thread = null;
       unstarted.remove(execution);
       running--;

@@ -79,36 +79,34 @@ final class Commands {
   // ---- jobs ----
 
   private JsonNode job(String name, JsonNode command) throws Exception {
-    switch (name) {
-      case "open":
-        return open(command);
-      case "create":
+    return switch (name) {
+      case "open" -> open(command);
+      case "create" -> {
         Created created = client().create(Specs.job(command));
-        return Answers.object().put("id", created.id()).put("existing", created.existing());
-      case "create_many":
-        return Answers.outcomes(createMany(command.path("mode").asText(), Specs.jobs(command.path("jobs"))));
-      case "get":
+        yield Answers.object().put("id", created.id()).put("existing", created.existing());
+      }
+      case "create_many" -> Answers.outcomes(createMany(command.path("mode").asText(), Specs.jobs(command.path("jobs"))));
+      case "get" -> {
         boolean withLog = command.path("log").asBoolean();
         Job got = withLog ? client().getWithLog(id(command)) : client().get(id(command));
-        return withLog ? Answers.withLog(Answers.job(got, true), got) : Answers.job(got, true);
-      case "wait":
-        return Answers.job(client().waitFor(id(command), timeout(command)), true);
-      case "watch":
-        return watch(command);
-      case "list":
+        yield withLog ? Answers.withLog(Answers.job(got, true), got) : Answers.job(got, true);
+      }
+      case "wait" -> Answers.job(client().waitFor(id(command), timeout(command)), true);
+      case "watch" -> watch(command);
+      case "list" -> {
         ObjectNode page = Answers.object();
         ArrayNode jobs = page.putArray("jobs");
         client().list(Specs.filter(command)).forEach(one -> jobs.add(Answers.job(one, false)));
-        return page;
-      case "cancel":
+        yield page;
+      }
+      case "cancel" -> {
         boolean terminate = command.path("terminate").asBoolean();
         String reason = command.path("reason").asText();
-        return Answers.object().put("accepted", client().cancelAsync(id(command), terminate, reason).join());
-      case "retry":
-        return Answers.job(client().retry(id(command)), false);
-      default:
-        throw unknown(name);
-    }
+        yield Answers.object().put("accepted", client().cancelAsync(id(command), terminate, reason).join());
+      }
+      case "retry" -> Answers.job(client().retry(id(command)), false);
+      default -> throw unknown(name);
+    };
   }
 
   private synchronized JsonNode open(JsonNode command) {
@@ -161,41 +159,35 @@ final class Commands {
   // ---- flows ----
 
   private JsonNode chain(String name, JsonNode command) {
-    switch (name) {
-      case "chain_create":
-        return Answers.chain(client().chains().create(Specs.chain(command)));
-      case "chain_get":
-        return Answers.chain(client().chains().get(id(command)));
-      case "chain_wait":
-        return Answers.chain(client().chains().waitFor(id(command), timeout(command)));
-      case "chain_cancel":
+    return switch (name) {
+      case "chain_create" -> Answers.chain(client().chains().create(Specs.chain(command)));
+      case "chain_get" -> Answers.chain(client().chains().get(id(command)));
+      case "chain_wait" -> Answers.chain(client().chains().waitFor(id(command), timeout(command)));
+      case "chain_cancel" -> {
         boolean terminate = command.path("terminate").asBoolean();
-        return Answers.chain(client().chains().cancelAsync(id(command), terminate, command.path("reason").asText()).join());
-      default:
-        throw unknown(name);
-    }
+        yield Answers.chain(client().chains().cancelAsync(id(command), terminate, command.path("reason").asText()).join());
+      }
+      default -> throw unknown(name);
+    };
   }
 
   private JsonNode batch(String name, JsonNode command) {
-    switch (name) {
-      case "batch_create":
-        return Answers.batch(client().batches().create(Specs.batch(command)));
-      case "batch_add":
+    return switch (name) {
+      case "batch_create" -> Answers.batch(client().batches().create(Specs.batch(command)));
+      case "batch_add" -> {
         int chunk = command.path("chunk").asInt();
         boolean isLast = command.path("last").asBoolean();
-        return Answers.outcomes(client().batches().add(id(command), chunk, Specs.jobs(command.path("items")), isLast));
-      case "batch_seal":
-        return Answers.batch(client().batches().seal(id(command)));
-      case "batch_get":
-        return Answers.batch(client().batches().get(id(command)));
-      case "batch_wait":
-        return Answers.batch(client().batches().waitFor(id(command), timeout(command)));
-      case "batch_cancel":
+        yield Answers.outcomes(client().batches().add(id(command), chunk, Specs.jobs(command.path("items")), isLast));
+      }
+      case "batch_seal" -> Answers.batch(client().batches().seal(id(command)));
+      case "batch_get" -> Answers.batch(client().batches().get(id(command)));
+      case "batch_wait" -> Answers.batch(client().batches().waitFor(id(command), timeout(command)));
+      case "batch_cancel" -> {
         boolean terminate = command.path("terminate").asBoolean();
-        return Answers.batch(client().batches().cancelAsync(id(command), terminate, command.path("reason").asText()).join());
-      default:
-        throw unknown(name);
-    }
+        yield Answers.batch(client().batches().cancelAsync(id(command), terminate, command.path("reason").asText()).join());
+      }
+      default -> throw unknown(name);
+    };
   }
 
   // ---- schedules, queues ----
@@ -203,35 +195,31 @@ final class Commands {
   private JsonNode schedule(String name, JsonNode command) {
     Schedules schedules = client().schedules();
     String key = command.path("name").asText();
-    switch (name) {
-      case "schedule_create":
-        return Answers.schedule(schedules.create(Specs.schedule(command)));
-      case "schedules_declare":
+    return switch (name) {
+      case "schedule_create" -> Answers.schedule(schedules.create(Specs.schedule(command)));
+      case "schedules_declare" -> {
         var specs = new ArrayList<io.millrace.ScheduleSpec>();
         command.path("schedules").forEach(one -> specs.add(Specs.schedule(one)));
         var declared = schedules.declare(command.path("owner").asText(), specs, command.path("prune").asBoolean());
-        return Answers.PLAIN.valueToTree(declared);
-      case "schedule_get":
-        return Answers.schedule(schedules.get(key));
-      case "schedule_pause":
-        return Answers.schedule(schedules.pause(key));
-      case "schedule_resume":
-        return Answers.schedule(schedules.resume(key));
-      case "schedule_list":
+        yield Answers.PLAIN.valueToTree(declared);
+      }
+      case "schedule_get" -> Answers.schedule(schedules.get(key));
+      case "schedule_pause" -> Answers.schedule(schedules.pause(key));
+      case "schedule_resume" -> Answers.schedule(schedules.resume(key));
+      case "schedule_list" -> {
         ObjectNode page = Answers.object();
         ArrayNode list = page.putArray("schedules");
         schedules.list(command.path("owner").asText()).forEach(one -> list.add(Answers.schedule(one)));
-        return page;
-      case "schedule_delete":
+        yield page;
+      }
+      case "schedule_delete" -> {
         schedules.delete(key);
-        return Answers.object();
-      case "schedule_run":
-        return Answers.object().put("job_id", schedules.run(key));
-      case "schedule_preview":
-        return preview(schedules, command);
-      default:
-        throw unknown(name);
-    }
+        yield Answers.object();
+      }
+      case "schedule_run" -> Answers.object().put("job_id", schedules.run(key));
+      case "schedule_preview" -> preview(schedules, command);
+      default -> throw unknown(name);
+    };
   }
 
   private static JsonNode preview(Schedules schedules, JsonNode command) {
@@ -248,33 +236,29 @@ final class Commands {
 
   private JsonNode queue(String name, JsonNode command) {
     String key = command.path("name").asText();
-    switch (name) {
-      case "queue_get":
-        return Answers.queue(client().queues().get(key));
-      case "queue_pause":
-        return Answers.queue(client().queues().pause(key));
-      case "queue_resume":
-        return Answers.queue(client().queues().resume(key));
-      case "queue_purge":
-        return Answers.object().put("purged", client().queues().purge(key));
-      default:
-        throw unknown(name);
-    }
+    return switch (name) {
+      case "queue_get" -> Answers.queue(client().queues().get(key));
+      case "queue_pause" -> Answers.queue(client().queues().pause(key));
+      case "queue_resume" -> Answers.queue(client().queues().resume(key));
+      case "queue_purge" -> Answers.object().put("purged", client().queues().purge(key));
+      default -> throw unknown(name);
+    };
   }
 
   // ---- worker ----
 
   private JsonNode worker(String name, JsonNode command) {
-    switch (name) {
-      case "worker_start":
+    return switch (name) {
+      case "worker_start" -> {
         start(command);
-        return Answers.object();
-      case "worker_stop":
+        yield Answers.object();
+      }
+      case "worker_stop" -> {
         stopWorker();
-        return Answers.object();
-      default:
-        throw unknown(name);
-    }
+        yield Answers.object();
+      }
+      default -> throw unknown(name);
+    };
   }
 
   private synchronized void start(JsonNode command) {

@@ -9,10 +9,10 @@ import io.millrace.Payload;
 import io.millrace.PermanentException;
 import io.millrace.RetryLaterException;
 import io.millrace.SnoozeException;
-import java.time.Duration;
 import java.time.Instant;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.concurrent.locks.LockSupport;
 
 /** The handlers that the scenarios expect of every worker. */
 final class StandardHandlers {
@@ -96,11 +96,8 @@ final class StandardHandlers {
   private static Object hang(JobContext job) {
     long end = System.nanoTime() + Specs.seconds(payload(job).path("seconds")).toNanos();
     while (System.nanoTime() - end < 0) {
-      try {
-        Thread.sleep(Duration.ofNanos(Math.max(1, end - System.nanoTime())).toMillis() + 1);
-      } catch (InterruptedException ignored) {
-        continue; // that is what it is for
-      }
+      LockSupport.parkNanos(end - System.nanoTime());
+      Thread.interrupted(); // an interrupt would end the next nap at once
     }
     return Map.of("hung", payload(job).path("seconds"));
   }
