@@ -178,6 +178,7 @@ final class WorkerCore {
     synchronized (lock) {
       closing = link;
       link = null;
+      joining = null; // that it ends is no news
     }
     if (closing != null) {
       closing.close();
