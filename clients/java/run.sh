@@ -32,6 +32,7 @@ while [ "$1" != -- ]; do
   shift
 done
 shift
+# shellcheck disable=SC2016 # the dollars are the formatter's
 exec java -Xmx512m -XX:+UseSerialGC -Xshare:auto "${options[@]}" \
   -Djava.util.logging.SimpleFormatter.format='%1$tFT%1$tT.%1$tL %4$s %5$s%6$s%n' \
   -cp "$target/classes:$(cat "$target/classpath")" "$class" "$@"

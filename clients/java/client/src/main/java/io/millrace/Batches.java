@@ -15,6 +15,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.function.Function;
 import java.util.stream.Stream;
 
 /** Batches: see {@link Client#batches()}. */
@@ -47,16 +48,26 @@ public final class Batches {
 
   /** Creates a batch. */
   public CompletableFuture<Batch> createAsync(BatchSpec spec) {
-    CreateBatchRequest request;
-    try {
-      request = request(spec);
-    } catch (MillraceException refused) {
-      return CompletableFuture.failedFuture(refused);
-    }
+    return traced(spec.defaults == null ? "" : spec.defaults.task, spec.items.size(), creation -> send(request(spec, creation)));
+  }
+
+  private CompletableFuture<Batch> send(CreateBatchRequest request) {
     return rpc.call(BatchServiceGrpc.getCreateBatchMethod(), request, Errors.About.OTHER).thenApply(answer -> new Batch(answer.getBatch()));
   }
 
-  private CreateBatchRequest request(BatchSpec spec) {
+  /** A create within a span; what can't be written fails the future. */
+  private <T> CompletableFuture<T> traced(String task, int jobs, Function<Telemetry.Creation, CompletableFuture<T>> create) {
+    Telemetry.Creation creation = telemetry.creating(task, "", jobs);
+    CompletableFuture<T> result;
+    try {
+      result = create.apply(creation);
+    } catch (MillraceException refused) {
+      result = CompletableFuture.failedFuture(refused);
+    }
+    return result.whenComplete((value, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+  }
+
+  private CreateBatchRequest request(BatchSpec spec, Telemetry.Creation creation) {
     var request = CreateBatchRequest.newBuilder().setId(Ids.orMake(spec.id)).setDescription(spec.description).setSeal(spec.seal);
     if (spec.defaults != null) {
       request.setDefaults(specs.template(spec.defaults));
@@ -67,7 +78,7 @@ public final class Batches {
     if (spec.onComplete != null) {
       request.setOnComplete(specs.template(spec.onComplete));
     }
-    spec.items.forEach(item -> request.addItems(specs.item(item, spec.defaults, NoTelemetry.INSTANCE)));
+    spec.items.forEach(item -> request.addItems(specs.item(item, spec.defaults, creation)));
     return request.build();
   }
 
@@ -78,11 +89,11 @@ public final class Batches {
 
   /** Adds a chunk. */
   public CompletableFuture<List<Outcome>> addAsync(String id, int chunk, List<JobSpec> items, boolean last) {
-    try {
-      return send(id, chunk, items.stream().map(item -> specs.item(item, null, NoTelemetry.INSTANCE)).toList(), last);
-    } catch (MillraceException refused) {
-      return CompletableFuture.failedFuture(refused);
-    }
+    String task = items.isEmpty() ? "" : items.get(0).task;
+    return traced(
+        task,
+        items.size(),
+        creation -> send(id, chunk, items.stream().map(item -> specs.item(item, null, creation)).toList(), last));
   }
 
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {

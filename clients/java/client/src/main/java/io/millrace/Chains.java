@@ -18,11 +18,13 @@ public final class Chains {
   private final Rpc rpc;
   private final SpecWriter specs;
   private final Encoding encoding;
+  private final Telemetry telemetry;
 
-  Chains(Rpc rpc, SpecWriter specs, Encoding encoding) {
+  Chains(Rpc rpc, SpecWriter specs, Encoding encoding, Telemetry telemetry) {
     this.rpc = rpc;
     this.specs = specs;
     this.encoding = encoding;
+    this.telemetry = telemetry;
   }
 
   /** Creates a chain. */
@@ -33,15 +35,18 @@ public final class Chains {
   /** Creates a chain. */
   public CompletableFuture<Chain> createAsync(ChainSpec spec) {
     CreateChainRequest.Builder request = CreateChainRequest.newBuilder().setId(Ids.orMake(spec.id));
+    Telemetry.Creation creation = telemetry.creating(spec.steps.isEmpty() ? "" : spec.steps.get(0).task, "", spec.steps.size());
     try {
-      spec.steps.forEach(step -> request.addSteps(specs.job(step, NoTelemetry.INSTANCE)));
+      spec.steps.forEach(step -> request.addSteps(specs.job(step, creation)));
       if (spec.onFailure != null) {
         request.setOnFailure(specs.template(spec.onFailure));
       }
     } catch (MillraceException refused) {
+      creation.end(refused);
       return CompletableFuture.failedFuture(refused);
     }
     return rpc.call(ChainServiceGrpc.getCreateChainMethod(), request.build(), Errors.About.OTHER)
+        .whenComplete((answer, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)))
         .thenApply(answer -> new Chain(answer.getChain(), encoding));
   }
 

@@ -120,7 +120,7 @@ public final class Client implements AutoCloseable {
 
   /** Opens a stream of creates: for many jobs, the fastest way. */
   public JobStream createStream() {
-    return new JobStream(rpc, spec -> specs.job(spec, NoTelemetry.INSTANCE));
+    return new JobStream(rpc, specs, telemetry);
   }
 
   /** A job with payload, result and history. */
@@ -263,7 +263,7 @@ public final class Client implements AutoCloseable {
 
   /** Jobs one after the other. */
   public Chains chains() {
-    return new Chains(rpc, specs, encoding);
+    return new Chains(rpc, specs, encoding, telemetry);
   }
 
   /** Many jobs that are counted together. */

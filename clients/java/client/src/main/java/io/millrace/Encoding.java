@@ -124,7 +124,9 @@ final class Encoding {
   List<Object> args(Payload plain) {
     JsonNode node = tree(plain);
     JsonNode array = plain.contentType().equals(Payload.CALL) ? node.path("args") : node;
-    return array.isArray() ? mapper.convertValue(array, mapper.getTypeFactory().constructCollectionType(ArrayList.class, Object.class)) : List.of();
+    return array.isArray()
+        ? mapper.convertValue(array, mapper.getTypeFactory().constructCollectionType(ArrayList.class, Object.class))
+        : List.of();
   }
 
   /** Keyword arguments: of an object, or of both kinds at once. */

@@ -120,11 +120,6 @@ final class HandlerPool {
       Report report = run(execution);
       long took = System.nanoTime() - began;
       core.returned(execution, report, took);
-      // An interrupt was meant for the job that has ended. (None comes any more: the core knows no thread for it.)
-      boolean wasInterrupted = Thread.interrupted();
-      if (wasInterrupted) {
-        LOG.log(System.Logger.Level.DEBUG, "job={0} left its interrupt behind", execution.jobId());
-      }
     }
   }
 

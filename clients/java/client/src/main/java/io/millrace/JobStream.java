@@ -14,7 +14,6 @@ import java.util.Deque;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
-import java.util.function.Function;
 
 /**
  * The fastest way in: jobs flow to the server in messages of up to 1,000, several of them under way at a time. {@link #create}
@@ -31,7 +30,8 @@ public final class JobStream implements AutoCloseable {
   private record Item(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future) {}
 
   private final Rpc rpc;
-  private final Function<JobSpec, io.millrace.proto.v1.JobSpec> write;
+  private final SpecWriter specs;
+  private final Telemetry telemetry;
   private final Deque<Item> waiting = new ArrayDeque<>();
   private final Deque<List<Item>> inFlight = new ArrayDeque<>();
   private Connection connection;
@@ -39,14 +39,23 @@ public final class JobStream implements AutoCloseable {
   private long answers;
   private boolean isClosed;
 
-  JobStream(Rpc rpc, Function<JobSpec, io.millrace.proto.v1.JobSpec> write) {
+  JobStream(Rpc rpc, SpecWriter specs, Telemetry telemetry) {
     this.rpc = rpc;
-    this.write = write;
+    this.specs = specs;
+    this.telemetry = telemetry;
   }
 
   /** Creates a job; the future tells when it is durable. Blocks while the server is behind. */
   public CompletableFuture<Created> create(JobSpec spec) {
-    Item item = new Item(write.apply(spec), new CompletableFuture<>());
+    Telemetry.Creation creation = telemetry.creating(spec.task, specs.queueOf(spec), 1);
+    Item item;
+    try {
+      item = new Item(specs.job(spec, creation), new CompletableFuture<>());
+    } catch (MillraceException refused) {
+      creation.end(refused);
+      return CompletableFuture.failedFuture(refused);
+    }
+    item.future.whenComplete((created, failure) -> creation.end(failure));
     synchronized (this) {
       if (isClosed) {
         throw new IllegalStateException("the stream is closed");

@@ -23,7 +23,8 @@ public final class Operations {
 
   /** Version, durability, what it holds. */
   public ServerInfo serverInfo() {
-    var info = Rpc.await(rpc.call(AdminServiceGrpc.getGetServerInfoMethod(), GetServerInfoRequest.getDefaultInstance(), Errors.About.OTHER));
+    GetServerInfoRequest request = GetServerInfoRequest.getDefaultInstance();
+    var info = Rpc.await(rpc.call(AdminServiceGrpc.getGetServerInfoMethod(), request, Errors.About.OTHER));
     return new ServerInfo(
         info.getVersion(),
         info.getDurability().name().replace("DURABILITY_", ""),

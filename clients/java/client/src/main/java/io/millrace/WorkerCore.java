@@ -411,6 +411,7 @@ final class WorkerCore {
     synchronized (lock) {
       pool.took(tookNanos);
       execution.thread = null;
+      Thread.interrupted(); // it was meant for the job that has ended, and none comes any more
       unstarted.remove(execution);
       running--;
       if (execution.isOrphan) {

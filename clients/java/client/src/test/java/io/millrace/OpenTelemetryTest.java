@@ -20,9 +20,9 @@ final class OpenTelemetryTest {
     Telemetry telemetry = new OpenTelemetryTelemetry(SDK.getOpenTelemetry());
     Telemetry.Creation creation = telemetry.creating("send_email", "emails", 1);
     creation.end(null);
-    Delivery delivery =
-        Delivery.newBuilder().setJobId("j").setTask("send_email").setQueue("emails").setAttempt(2).setTraceparent(creation.traceparent()).build();
-    Telemetry.Run run = telemetry.running(new Execution(null, null, delivery));
+    Delivery.Builder delivery = Delivery.newBuilder().setJobId("j").setTask("send_email").setQueue("emails").setAttempt(2);
+    delivery.setTraceparent(creation.traceparent());
+    Telemetry.Run run = telemetry.running(new Execution(null, null, delivery.build()));
     assertThat(Span.current().getSpanContext().isValid()).isTrue();
     run.end("failed", new IllegalStateException("no stock"));
     assertThat(Span.current().getSpanContext().isValid()).isFalse();

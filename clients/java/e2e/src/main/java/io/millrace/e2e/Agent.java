@@ -17,7 +17,7 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
-/** The client as the scenarios' runner drives it: commands on stdin, answers on stdout. tests/e2e/scenarios/README.md tells the protocol. */
+/** The client as the scenarios' runner drives it, by stdin and stdout. tests/e2e/scenarios/README.md tells the protocol. */
 public final class Agent {
   private final PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
   private final ExecutorService threads = Executors.newCachedThreadPool();

@@ -167,13 +167,16 @@ final class ClientIT {
 
   @Test
   void aBatchTakesAnyNumberOfItems() {
-    BatchSpec spec = BatchSpec.builder().defaults(JobSpec.defaults().queue(queue).priority(Priority.LOW).build()).description("news").build();
+    JobSpec defaults = JobSpec.defaults().queue(queue).priority(Priority.LOW).build();
+    BatchSpec spec = BatchSpec.builder().defaults(defaults).description("news").build();
     Batches.Submission done =
         client.batches().submit(spec, IntStream.range(0, 2345).mapToObj(i -> JobSpec.of("send_email", Map.of("n", i))).iterator(), 500);
     assertThat(done.refused()).isEmpty();
     assertThat(done.batch().state()).isEqualTo(BatchState.SEALED);
     assertThat(done.batch().total()).isEqualTo(2345);
-    assertThat(client.list(JobFilter.builder().batch(done.batch().id()).build())).hasSize(2345).allMatch(job -> job.priority() == Priority.LOW);
+    assertThat(client.list(JobFilter.builder().batch(done.batch().id()).build()))
+        .hasSize(2345)
+        .allMatch(job -> job.priority() == Priority.LOW);
     client.batches().cancel(done.batch().id());
     Batch ended = client.batches().waitFor(done.batch().id(), Duration.ofSeconds(60));
     assertThat(ended.cancelled()).isEqualTo(2345);

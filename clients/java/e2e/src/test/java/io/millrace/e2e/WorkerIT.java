@@ -75,7 +75,8 @@ final class WorkerIT {
   @ParameterizedTest
   @EnumSource
   void payloadsAndResultsAreObjects(Transport transport) {
-    try (Worker worker = worker(transport).handle("ship", Order.class, (order, job) -> new Order(order.number() + 1, order.items())).build()) {
+    WorkerBuilder builder = worker(transport).handle("ship", Order.class, (order, job) -> new Order(order.number() + 1, order.items()));
+    try (Worker worker = builder.build()) {
       worker.start();
       Job job = client.waitFor(create("ship", new Order(Long.MAX_VALUE - 1, List.of("ü"))), SOON);
       assertThat(job.result(Order.class)).isEqualTo(new Order(Long.MAX_VALUE, List.of("ü")));

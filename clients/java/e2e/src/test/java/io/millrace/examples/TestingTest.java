@@ -37,7 +37,7 @@ final class TestingTest {
   @Test
   void theWorkerOfTheExample() {
     try (FakeMillrace fake = FakeMillrace.at(Instant.parse("2026-01-02T12:00:00Z"))) {
-      fake.worker(worker -> Working.handlers(worker).queue("reports").handle("daily_report", job -> null).handle("clean_up", job -> null)).runAtOnce();
+      fake.worker(worker -> Working.handlers(worker).queue("reports").handle("*", job -> null)).runAtOnce();
       Producing producing = new Producing(fake.client());
       assertThat(producing.simple().result(Map.class)).isEqualTo(Map.of("sent", true));
       Created nowhere = fake.client().create("send_email", new Working.Email("nowhere", "x"));

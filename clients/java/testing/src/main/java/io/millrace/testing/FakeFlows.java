@@ -187,7 +187,8 @@ final class FakeFlows {
             CreateChainResponse response;
             synchronized (engine) {
               boolean existing = chains.containsKey(request.getId());
-              response = CreateChainResponse.newBuilder().setExisting(existing).setChain((existing ? chains.get(request.getId()) : make(request)).message()).build();
+              FakeChain chain = existing ? chains.get(request.getId()) : make(request);
+              response = CreateChainResponse.newBuilder().setExisting(existing).setChain(chain.message()).build();
             }
             created.run();
             return response;
@@ -288,7 +289,8 @@ final class FakeFlows {
             List<CreateOutcome> outcomes = add(batch, request.getItemsList());
             synchronized (engine) {
               seal(batch, request.getLast());
-              return AddBatchItemsResponse.newBuilder().setChunk(request.getChunk()).addAllOutcomes(outcomes).setTotal(batch.members.size()).build();
+              AddBatchItemsResponse.Builder response = AddBatchItemsResponse.newBuilder().setChunk(request.getChunk());
+              return response.addAllOutcomes(outcomes).setTotal(batch.members.size()).build();
             }
           });
     }

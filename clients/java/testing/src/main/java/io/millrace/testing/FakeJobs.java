@@ -86,7 +86,8 @@ final class FakeJobs extends JobServiceGrpc.JobServiceImplBase {
       String message = String.valueOf(refused.getStatus().getDescription());
       Status.Builder error = Status.newBuilder().setCode(refused.getStatus().getCode().value()).setMessage(message);
       if (refused.getStatus().getCode() == io.grpc.Status.Code.INVALID_ARGUMENT) {
-        error.addDetails(Any.pack(BadRequest.newBuilder().addFieldViolations(BadRequest.FieldViolation.newBuilder().setField("task")).build()));
+        BadRequest.FieldViolation field = BadRequest.FieldViolation.newBuilder().setField("task").build();
+        error.addDetails(Any.pack(BadRequest.newBuilder().addFieldViolations(field).build()));
       }
       return CreateOutcome.newBuilder().setId(spec.getId()).setError(error).build();
     }

@@ -160,8 +160,8 @@ public final class FakeMillrace implements AutoCloseable {
     List<Job> all = jobs(task);
     List<Job> matches = all.stream().filter(like).toList();
     if (matches.size() != 1) {
-      throw new AssertionError(
-          "expected one job of task '" + task + "' like that, found " + matches.size() + "; of this task: " + all + "; of all: " + everything());
+      String found = matches.size() + "; of this task: " + all + "; of all: " + everything();
+      throw new AssertionError("expected one job of task '" + task + "' like that, found " + found);
     }
     return matches.get(0);
   }

@@ -86,7 +86,8 @@ final class FakeMillraceTest {
   @Test
   void failuresAreTriedAgainAsThePolicySays() {
     List<Instant> runs = new ArrayList<>();
-    TaskOptions policy = TaskOptions.create().retryPolicy(RetryPolicy.builder().maxAttempts(3).exponential(Duration.ofSeconds(10), 3).build());
+    RetryPolicy retries = RetryPolicy.builder().maxAttempts(3).exponential(Duration.ofSeconds(10), 3).build();
+    TaskOptions policy = TaskOptions.create().retryPolicy(retries);
     fake.worker(
         worker ->
             worker
@@ -147,7 +148,8 @@ final class FakeMillraceTest {
     Chain chain = fake.client().chains().create(ChainSpec.of(add, add, add));
     fake.runAll();
     assertThat(fake.client().chains().waitFor(chain.id(), Duration.ofSeconds(5)).result(Integer.class)).isEqualTo(3);
-    Chain broken = fake.client().chains().create(ChainSpec.builder().step(JobSpec.of("break")).step(add).onFailure(JobSpec.of("clean")).build());
+    ChainSpec hopeless = ChainSpec.builder().step(JobSpec.of("break")).step(add).onFailure(JobSpec.of("clean")).build();
+    Chain broken = fake.client().chains().create(hopeless);
     fake.runAll();
     assertThat(fake.client().chains().get(broken.id()).state()).isEqualTo(ChainState.FAILED);
     assertThat(fake.client().get(broken.jobIds().get(1)).state()).isEqualTo(JobState.CANCELLED);
@@ -158,7 +160,8 @@ final class FakeMillraceTest {
   void batchesCountTheirMembersAndCallBack() {
     fake.worker(worker -> worker.handle("mail", job -> null).handle("summary", job -> null));
     BatchSpec spec = BatchSpec.builder().defaults(JobSpec.builder("mail").build()).onComplete(JobSpec.of("summary")).build();
-    var done = fake.client().batches().submit(spec, IntStream.range(0, 25).mapToObj(i -> JobSpec.defaults().payload(Map.of("n", i)).build()).iterator(), 10);
+    var items = IntStream.range(0, 25).mapToObj(i -> JobSpec.defaults().payload(Map.of("n", i)).build()).iterator();
+    var done = fake.client().batches().submit(spec, items, 10);
     fake.runAll();
     assertThat(fake.client().batches().get(done.batch().id()).state()).isEqualTo(BatchState.SUCCEEDED);
     assertThat(fake.client().batches().get(done.batch().id()).succeeded()).isEqualTo(25);
@@ -170,7 +173,8 @@ final class FakeMillraceTest {
   void schedulesMakeJobsAsTheClockMoves() {
     fake.worker(worker -> worker.handle("report", job -> null).handle("tick", job -> null));
     ScheduleSpec nightly = ScheduleSpec.cron("nightly", "0 3 * * *", JobSpec.of("report")).zone("Europe/Berlin").build();
-    fake.client().schedules().declare("app", List.of(nightly, ScheduleSpec.every("tick", Duration.ofHours(6), JobSpec.of("tick")).build()), true);
+    ScheduleSpec ticks = ScheduleSpec.every("tick", Duration.ofHours(6), JobSpec.of("tick")).build();
+    fake.client().schedules().declare("app", List.of(nightly, ticks), true);
     fake.advance(Duration.ofDays(2));
     fake.assertCount("report", JobState.SUCCEEDED, 2);
     fake.assertCount("tick", JobState.SUCCEEDED, 8);
