@@ -123,9 +123,12 @@ struct store_statistics {
   const char *backend; /* "rocksdb", "memory", ... */
   uint64_t last_ticket;
   uint64_t synced_ticket;
-  uint64_t disk_bytes;      /* 0: unknown */
-  uint64_t disk_free_bytes; /* of the file system; UINT64_MAX: unknown */
-  uint64_t memory_bytes;    /* memtables and caches; 0: unknown */
+  uint64_t disk_bytes;               /* all files; 0: unknown */
+  uint64_t table_bytes;              /* of them */
+  uint64_t log_bytes;                /* of them: what recovery reads again */
+  uint64_t disk_free_bytes;          /* of the file system; UINT64_MAX: unknown */
+  uint64_t memory_bytes;             /* memtables and caches; 0: unknown */
+  uint64_t compaction_pending_bytes; /* estimate; 0: none, or unknown */
   bool write_stalled;
 };
 void store_statistics(struct store *store, struct store_statistics *out_statistics);

@@ -83,6 +83,8 @@ enum {
   LANES_MAX = 1000 * 1000,
   SESSIONS_MAX = 10 * 1000,
   SCHEDULES_MAX = 100 * 1000,
+  METERED_QUEUES_MAX = 100, /* with series of their own in /metrics; all others together are "other" */
+  METERED_TASKS_MAX = 500,
   WATCHES_MAX = 1000,
   WAITERS_MAX = 100 * 1000,
   TIMER_WINDOW_MAX = 100 * 1000, /* next timers kept in memory */

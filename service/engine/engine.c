@@ -357,19 +357,6 @@ static struct mail *open_all(struct turn *turn, struct mail *first) {
   return first;
 }
 
-static void publish_statistics(struct engine *engine, int64_t start_ms) {
-  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
-  pthread_mutex_lock(&engine->statistics_mutex);
-  if (engine->published.turn_ms_max < 0)
-    engine->statistics.turn_ms_max = monotonic_ms(engine) - start_ms;
-  engine->published = engine->statistics;
-  engine->published.sessions = g_hash_table_size(engine->sessions);
-  engine->published.queues = g_hash_table_size(engine->queues_by_name);
-  engine->published.jobs_running = g_hash_table_size(engine->running);
-  engine->alive_ms = engine->last_turn_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-}
-
 bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
@@ -383,7 +370,8 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   run_slice(turn);
   bool idle = !*mail && !more_waits;
   turn_end(turn, idle && mailbox_count(&engine->mailbox) == 0);
-  publish_statistics(engine, start_ms);
+  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
+  __atomic_store_n(&engine->alive_ms, engine->last_turn_ms, __ATOMIC_RELAXED);
   return engine->again;
 }
 
@@ -448,7 +436,7 @@ static struct engine *engine_new(const struct engine_options *options) {
   options_default(&engine->options);
   engine->store = options->store;
   mailbox_init(&engine->mailbox, MAIL_MAX);
-  pthread_mutex_init(&engine->statistics_mutex, NULL);
+  meters_init(&engine->meters);
   guint32 seed[4] = {(guint32)options->seed, (guint32)(options->seed >> 32), 0, 0};
   if (!options->seed)
     while (getrandom(seed, sizeof seed, 0) != sizeof seed)
@@ -560,25 +548,12 @@ void engine_free(struct engine *engine) {
   bodies_free(engine->bodies);
   g_rand_free(engine->random);
   mailbox_clear(&engine->mailbox);
-  pthread_mutex_destroy(&engine->statistics_mutex);
+  meters_release(&engine->meters);
   g_free(engine);
 }
 
 /* ---- the monitor's side ---- */
 
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  *out_statistics = engine->published;
-  engine->published.turn_ms_max = -1; /* asks for a new maximum */
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  out_statistics->turn_ms_max = MAX(out_statistics->turn_ms_max, 0);
-  out_statistics->mailbox_depth = mailbox_count(&engine->mailbox);
-  out_statistics->sync_us_mean = syncer_mean_us(engine->syncer);
-}
-
 bool engine_is_alive(struct engine *engine, int64_t within_ms) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  int64_t alive_ms = engine->alive_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  return monotonic_ms(engine) - alive_ms <= within_ms;
+  return monotonic_ms(engine) - __atomic_load_n(&engine->alive_ms, __ATOMIC_RELAXED) <= within_ms;
 }

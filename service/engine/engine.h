@@ -149,14 +149,12 @@ void engine_session_reports(struct engine *engine, const struct id *session, uin
                             size_t length);
 
 /* ---- for the monitor ---- */
+/* Since the start; part of a reading (meters.h). */
 struct engine_statistics {
-  uint64_t turns, requests, jobs_created, jobs_finished, deliveries, reports;
-  uint64_t mailbox_depth, waiters, watches, sessions, queues;
-  uint64_t jobs_waiting, jobs_running;
-  int64_t turn_ms_max;  /* longest since the last call */
-  int64_t sync_us_mean; /* over the last second of syncs */
+  uint64_t turns, requests, deliveries, reports;
+  uint64_t mailbox_depth, waiters, watches; /* now */
+  int64_t turn_ms_max;                      /* longest since the last reading */
 };
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics);
 /* A turn was completed within the last `within_ms` of monotonic time (an idle engine wakes up once a second). */
 bool engine_is_alive(struct engine *engine, int64_t within_ms);
 

@@ -34,6 +34,7 @@ static struct queue *queue_add(struct engine *engine, uint32_t number, const cha
     g_ptr_array_set_size(engine->queues, (gint)number + 1);
   engine->queues->pdata[number] = queue;
   g_hash_table_insert(engine->queues_by_name, queue->name, queue);
+  meters_add_queue(&engine->meters, queue);
   return queue;
 }
 
@@ -173,6 +174,7 @@ void queue_rate_finished(struct queue *queue, int64_t now_ms) {
 void queue_free(struct queue *queue) {
   if (!queue)
     return;
+  meters_free_queue(queue);
   for (guint i = 0; i < queue->tasks->len; i++) {
     struct task *task = task_by_number(queue, i);
     if (!task)
@@ -218,6 +220,7 @@ void queue_delete(struct turn *turn, struct queue *queue) {
   g_hash_table_remove(engine->dirty_queues, queue);
   g_hash_table_remove(engine->queues_by_name, queue->name);
   engine->queues->pdata[queue->number] = NULL;
+  meters_remove_queue(&engine->meters, queue);
   release_call(turn->release, (void (*)(void *))queue_free, queue); /* replies on their way name it */
 }
 
