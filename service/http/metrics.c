@@ -67,7 +67,7 @@ static void add_one_histogram(GString *out_text, const char *name, const char *h
   add_histogram(out_text, name, "", histogram, scale);
 }
 
-/* ---- jobs by queue and task; what never happened has no series ---- */
+/* ---- jobs by queue and task; those that never had a job have no series ---- */
 
 static void add_created(GString *out_text, const struct readings *readings) {
   const char *name = "millrace_jobs_created_total";
@@ -84,6 +84,7 @@ static void add_created(GString *out_text, const struct readings *readings) {
   }
 }
 
+/* All ends of a task whose jobs ever ended or began: from 0 on, since an increase from nothing is none to Prometheus. */
 static void add_finished(GString *out_text, const struct readings *readings) {
   const char *name = "millrace_jobs_finished_total";
   describe(out_text, name, "counter", "Jobs that ended since the start of the server, by how they ended.");
@@ -91,7 +92,7 @@ static void add_finished(GString *out_text, const struct readings *readings) {
     const struct task_reading *task = &readings->tasks[i];
     for (int at = 0; at < METERED_PRIORITIES * METERED_ENDS; at++) {
       int p = at / METERED_ENDS, end = at % METERED_ENDS;
-      if (task->meter.finished[p][end] == 0)
+      if (task->meter.created[p] == 0 && task->meter.finished[p][end] == 0)
         continue;
       char labels[LABELS_BYTES];
       g_snprintf(labels, sizeof labels, "queue=\"%s\",task=\"%s\",priority=\"%s\",state=\"%s\"", task->queue, task->task,

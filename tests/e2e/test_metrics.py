@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics: what operators and their alerts count on."""
 import collections
+import importlib
 import re
 import subprocess
+import sys
 
 from harness import api
 from harness.api import JobPriority
@@ -121,3 +123,12 @@ def test_promtool_finds_nothing_to_mend(server, make_worker):
     assert promtool, "promtool is missing: it comes with the package prometheus (tools/packages.txt)"
     done = subprocess.run([promtool, "check", "metrics"], input=get(server, "/metrics")[1], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_alerts_and_dashboard_speak_of_metrics_that_exist(server, make_worker):
+    make_worker(server, handler=echo)
+    server.client.wait(server.client.create().id)
+    sys.path.insert(0, str(api.REPOSITORY / "tools"))
+    wanted = importlib.import_module("prometheus").metric_names()
+    there = {re.sub(r"\{.*", "", name) for name in metrics(server)}
+    assert len(wanted) > 20 and wanted <= there, wanted - there
