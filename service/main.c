@@ -49,6 +49,11 @@ static void engine_logs(void *context, int level, const char *event, const char 
   log_fields((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR), event, fields);
 }
 
+static void engine_sets_log_level(void *context, int level) {
+  (void)context;
+  log_set_level((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR));
+}
+
 /* ---- starting ---- */
 
 static enum status make_directory(struct service *service, struct error *error) {
@@ -97,7 +102,9 @@ static enum status open_engine(struct service *service, struct error *error) {
                                    .worker_port = config->advertise.port ? config->advertise.port : hub_port(service->hub),
                                    .checkpoint_directory = config->checkpoint_dir,
                                    .failed = engine_failed,
-                                   .log = engine_logs};
+                                   .log = engine_logs,
+                                   .log_level = (int)config->log_level,
+                                   .set_log_level = engine_sets_log_level};
   return engine_open(&options, &service->engine, error);
 }
 

@@ -10,6 +10,7 @@
 #include "engine/bodies.h"
 #include "engine/compaction.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/reader.h"
 #include "engine/running.h"
@@ -315,6 +316,7 @@ static void tick(struct turn *turn) {
   engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
   engine->retention_due = true;
   sessions_tick(turn);
+  job_log_tick(engine);
   struct store_statistics store;
   store_statistics(engine->store, &store);
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;

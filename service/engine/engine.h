@@ -121,6 +121,8 @@ struct engine_options {
   /* One event worth a log line (job ids, no payloads): key=value pairs. NULL: none. level: 0 debug, 1 info, 2 warning, 3 error.
    */
   void (*log)(void *context, int level, const char *event, const char *fields);
+  int log_level;                                   /* nothing below it is worth telling; SetLogLevel changes it */
+  void (*set_log_level)(void *context, int level); /* NULL: nobody needs to know */
   void *callback_context;
 };
 

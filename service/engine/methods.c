@@ -4,6 +4,7 @@
 #include "engine/bulk.h"
 #include "engine/chains.h"
 #include "engine/engine.h"
+#include "engine/job_log.h"
 #include "engine/jobs.h"
 #include "engine/lists.h"
 #include "engine/queue_methods.h"
@@ -79,5 +80,6 @@ const struct method methods[] = {
     URGENT("WorkerService", "QuietWorker", quiet_worker, ROLE_ADMIN),
     UNARY("AdminService", "GetServerInfo", get_server_info, ROLE_VIEWER),
     UNARY("AdminService", "Checkpoint", checkpoint, ROLE_ADMIN),
+    URGENT("AdminService", "SetLogLevel", set_log_level, ROLE_ADMIN),
 };
 const size_t method_count = sizeof methods / sizeof *methods;

@@ -63,13 +63,13 @@ struct task {
   struct task_meter *meter;       /* NULL until its first job */
 };
 
-/* A second's creations and endings. */
-struct rate_second {
-  int64_t second;
+/* Creations and endings of a second, or of a minute. */
+struct rate_slot {
+  int64_t number; /* of the second or minute, since 1970 */
   uint32_t created;
   uint32_t finished;
 };
-enum { RATE_SECONDS = 60 };
+enum { RATE_SECONDS = 60, RATE_MINUTES = 60 };
 
 struct queue {
   uint32_t number;
@@ -97,7 +97,8 @@ struct queue {
   bool servers_changed;           /* lanes' `served` must be looked at again */
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
-  struct rate_second rates[RATE_SECONDS];
+  struct rate_slot rates[RATE_SECONDS];
+  struct rate_slot minutes[RATE_MINUTES]; /* without the seconds that still stand in `rates` */
   struct queue_meter *meter;
   int64_t ended_due_ms[2];      /* finished, dead: no row is due before */
   int64_t count_rests_until_ms; /* monotonic: jobs beyond the retention count stay until then */
@@ -309,6 +310,7 @@ struct engine {
   bool disk_low;
   bool retention_due;
   bool unparking;       /* a slice looks at all concurrency keys */
+  unsigned job_lines;   /* logged in this second */
   guint retention_next; /* queue looked at next */
   struct compaction compaction;
 

@@ -10,6 +10,7 @@
 #include "engine/bodies.h"
 #include "engine/chains.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
@@ -415,6 +416,7 @@ static void write_jobs(struct turn *turn) {
     struct entry *entry = g_ptr_array_index(turn->changed, i);
     if (!entry->existed && !entry->exists)
       continue;
+    job_log(turn, entry);
     changes_job(turn->batch, entry->existed ? &entry->before : NULL, entry->exists ? &entry->now : NULL, turn->arena);
     if (entry->exists && entry->spec_new)
       changes_spec(turn->batch, &entry->id, &entry->spec, turn->arena);
