@@ -28,6 +28,7 @@ enum { TREE_DESCRIPTORS_MAX = 16, SIGNAL_REPEAT_MS = 500 };
 struct service {
   struct config config;
   char *directory; /* of the store */
+  char *backup_directory;
   struct store *store;
   struct hub *hub;
   struct engine *engine;
@@ -90,6 +91,7 @@ static enum status open_hub(struct service *service, struct error *error) {
 
 static enum status open_engine(struct service *service, struct error *error) {
   const struct config *config = &service->config;
+  service->backup_directory = g_build_filename(service->directory, "backup", NULL);
   struct engine_options options = {.store = service->store,
                                    .transport = hub_transport(service->hub),
                                    .durability = config->durability,
@@ -101,6 +103,7 @@ static enum status open_engine(struct service *service, struct error *error) {
                                    .worker_host = config->advertise.host,
                                    .worker_port = config->advertise.port ? config->advertise.port : hub_port(service->hub),
                                    .checkpoint_directory = config->checkpoint_dir,
+                                   .backup_directory = service->backup_directory,
                                    .failed = engine_failed,
                                    .log = engine_logs,
                                    .log_level = (int)config->log_level,
@@ -223,6 +226,7 @@ static void service_close(struct service *service) {
       nftw(service->directory, remove_entry, TREE_DESCRIPTORS_MAX, FTW_DEPTH | FTW_PHYS) != 0)
     log_event(LOG_LEVEL_WARNING, "store_left_behind", "directory", service->directory);
   g_free(service->directory);
+  g_free(service->backup_directory);
 }
 
 /* A second signal, from somebody who means it: supervisors send the first one to the process and to its group, so that it comes

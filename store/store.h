@@ -6,7 +6,8 @@
  * A failed write or sync is ambiguous: the store becomes failed, each later call answers STATUS_UNAVAILABLE, and the process
  * stops and opens it again.
  *
- * Threads: get_many, scan, view_open and view_close from any; write and checkpoint from one at a time; sync from one at a time.
+ * Threads: get_many, scan, view_open and view_close from any; write from one at a time; sync from one at a time; checkpoint from
+ * any, beside them.
  * Errors: STATUS_UNAVAILABLE (failed, or the disk did), STATUS_DATA_LOSS (at open: writes known to be durable are missing; or
  * corruption), STATUS_FAILED_PRECONDITION (at open: another process has it, or its format is another), STATUS_UNIMPLEMENTED (no
  * such capability). */
@@ -111,7 +112,8 @@ struct store_view *store_view_ref(struct store_view *view);
 void store_view_unref(struct store_view *view); /* NULL is fine; must not outlive the store */
 
 /* ---- the rest ---- */
-/* A consistent copy in `directory`, which must not exist. Optional capability. */
+/* A consistent copy in `directory`, which must not exist: of all writes that have returned, and perhaps of some that come
+ * meanwhile. Optional capability. */
 enum status store_checkpoint(struct store *store, const char *directory, struct error *error) STATUS_CHECK;
 /* Gives back the space of deleted rows of [from, until), which may take long; others read and write meanwhile. Optional: may do
  * nothing. Any thread. */

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "core/validate.h"
+#include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
 #include "engine/compaction.h"
@@ -481,6 +482,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     return status;
   }
   dispatch_unpark_later(engine);
+  backup_clean(engine);
   engine->syncer = syncer_new(engine, &engine->options);
   engine->reader = reader_new(engine);
   *out_engine = engine;
@@ -511,6 +513,7 @@ void engine_stop(struct engine *engine) {
   g_thread_join(engine->thread);
   engine->thread = NULL;
   compaction_stop(engine);
+  backup_stop(engine);
   syncer_stop(engine->syncer);
   free_slices(engine); /* those who asked for unfinished work are answered */
 }

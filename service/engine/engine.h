@@ -64,6 +64,9 @@ struct request {
   void *group;
   /* METHOD_SERVER_STREAM only: one message, valid during the call. False: the reader is too slow, end it (done follows). */
   bool (*event)(struct request *request, const ProtobufCMessage *message);
+  /* For a stream longer than memory, from a thread of its own: waits until little of it waits for the reader. False: that has
+   * left, or took nothing for `wait_ms`. NULL: need not wait. */
+  bool (*drained)(struct request *request, int64_t wait_ms);
   void (*released)(struct request *request); /* last reference dropped, before memory goes; may be NULL */
   void *context;
   /* Private to the engine. */
@@ -114,6 +117,7 @@ struct engine_options {
   const char *worker_host;    /* advertised host; NULL: the one dialled */
   uint16_t worker_port;
   const char *checkpoint_directory; /* NULL: no checkpoints */
+  const char *backup_directory;     /* made and removed for each backup, on the store's file system; NULL: no backups */
   uint64_t disk_low_bytes;          /* creates refused below; 0: 512 MiB */
   uint64_t disk_stop_bytes;         /* the engine stops below; 0: 64 MiB */
   /* The store failed, or the disk is full: nothing will be answered any more; the process must stop. From any engine thread. */

@@ -310,6 +310,8 @@ struct engine {
   bool disk_low;
   bool retention_due;
   bool unparking;       /* a slice looks at all concurrency keys */
+  GThread *backup;      /* NULL: there was none */
+  bool backup_runs;     /* atomic */
   unsigned job_lines;   /* logged in this second */
   guint retention_next; /* queue looked at next */
   struct compaction compaction;
