@@ -76,7 +76,7 @@ def test_backup_under_load_is_whole_and_holds_nobody_up(server, make_server, mak
 
 def test_a_running_job_of_the_backup_is_given_out_again(server, make_server, make_worker, tmp_path):
     client = server.client
-    make_worker(server, handler=HOLD)
+    make_worker(server, handler=lambda delivery: HOLD)
     job = client.create()
     server.wait_for_state(job.id, JobState.RUNNING)
     millrace(server, "backup", "-o", tmp_path / "b.tar")
