@@ -6,19 +6,9 @@
 
 #include "cli.h"
 
-const struct command *const all_commands[] = {job_commands,
-                                              schedule_commands,
-                                              chain_commands,
-                                              batch_commands,
-                                              queue_commands,
-                                              worker_commands,
-                                              server_commands,
-                                              backup_commands,
-                                              check_commands,
-                                              repair_commands,
-                                              dump_commands,
-                                              completion_commands,
-                                              NULL};
+const struct command *const all_commands[] = {
+    job_commands, schedule_commands, chain_commands, batch_commands,  queue_commands, worker_commands,     server_commands,
+    top_commands, backup_commands,   check_commands, repair_commands, dump_commands,  completion_commands, NULL};
 
 static struct {
   char *address;
