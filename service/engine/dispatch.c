@@ -43,7 +43,7 @@ static bool task_is_served(const struct queue *queue, const struct task *task) {
   return false;
 }
 
-static void refresh_served(struct engine *engine, struct queue *queue) {
+void dispatch_refresh_served(struct engine *engine, struct queue *queue) {
   if (!queue->servers_changed)
     return;
   queue->servers_changed = false;
@@ -326,7 +326,7 @@ void dispatch_run(struct turn *turn) {
   gpointer value;
   g_hash_table_iter_init(&iter, engine->queues_by_name);
   while (g_hash_table_iter_next(&iter, NULL, &value))
-    refresh_served(engine, value);
+    dispatch_refresh_served(engine, value);
   unsigned left = DISPATCH_MAX;
   for (int p = PRIORITIES - 1; p >= 0 && left; p--)
     if (engine->active_lanes[p])

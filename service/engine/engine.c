@@ -6,10 +6,12 @@
 #include <sys/random.h>
 
 #include "core/validate.h"
+#include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
 #include "engine/compaction.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/reader.h"
 #include "engine/running.h"
@@ -315,6 +317,7 @@ static void tick(struct turn *turn) {
   engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
   engine->retention_due = true;
   sessions_tick(turn);
+  job_log_tick(engine);
   struct store_statistics store;
   store_statistics(engine->store, &store);
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
@@ -357,19 +360,6 @@ static struct mail *open_all(struct turn *turn, struct mail *first) {
   return first;
 }
 
-static void publish_statistics(struct engine *engine, int64_t start_ms) {
-  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
-  pthread_mutex_lock(&engine->statistics_mutex);
-  if (engine->published.turn_ms_max < 0)
-    engine->statistics.turn_ms_max = monotonic_ms(engine) - start_ms;
-  engine->published = engine->statistics;
-  engine->published.sessions = g_hash_table_size(engine->sessions);
-  engine->published.queues = g_hash_table_size(engine->queues_by_name);
-  engine->published.jobs_running = g_hash_table_size(engine->running);
-  engine->alive_ms = engine->last_turn_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-}
-
 bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
@@ -384,7 +374,8 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   run_slice(turn);
   bool idle = !*mail && !more_waits;
   turn_end(turn, idle && mailbox_count(&engine->mailbox) == 0);
-  publish_statistics(engine, start_ms);
+  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
+  __atomic_store_n(&engine->alive_ms, engine->last_turn_ms, __ATOMIC_RELAXED);
   return engine->again;
 }
 
@@ -449,7 +440,7 @@ static struct engine *engine_new(const struct engine_options *options) {
   options_default(&engine->options);
   engine->store = options->store;
   mailbox_init(&engine->mailbox, MAIL_MAX);
-  pthread_mutex_init(&engine->statistics_mutex, NULL);
+  meters_init(&engine->meters);
   guint32 seed[4] = {(guint32)options->seed, (guint32)(options->seed >> 32), 0, 0};
   if (!options->seed)
     while (getrandom(seed, sizeof seed, 0) != sizeof seed)
@@ -492,6 +483,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     return status;
   }
   dispatch_unpark_later(engine);
+  backup_clean(engine);
   engine->syncer = syncer_new(engine, &engine->options);
   engine->reader = reader_new(engine);
   *out_engine = engine;
@@ -522,6 +514,7 @@ void engine_stop(struct engine *engine) {
   g_thread_join(engine->thread);
   engine->thread = NULL;
   compaction_stop(engine);
+  backup_stop(engine);
   syncer_stop(engine->syncer);
   free_slices(engine); /* those who asked for unfinished work are answered */
 }
@@ -561,25 +554,12 @@ void engine_free(struct engine *engine) {
   bodies_free(engine->bodies);
   g_rand_free(engine->random);
   mailbox_clear(&engine->mailbox);
-  pthread_mutex_destroy(&engine->statistics_mutex);
+  meters_release(&engine->meters);
   g_free(engine);
 }
 
 /* ---- the monitor's side ---- */
 
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  *out_statistics = engine->published;
-  engine->published.turn_ms_max = -1; /* asks for a new maximum */
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  out_statistics->turn_ms_max = MAX(out_statistics->turn_ms_max, 0);
-  out_statistics->mailbox_depth = mailbox_count(&engine->mailbox);
-  out_statistics->sync_us_mean = syncer_mean_us(engine->syncer);
-}
-
 bool engine_is_alive(struct engine *engine, int64_t within_ms) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  int64_t alive_ms = engine->alive_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  return monotonic_ms(engine) - alive_ms <= within_ms;
+  return monotonic_ms(engine) - __atomic_load_n(&engine->alive_ms, __ATOMIC_RELAXED) <= within_ms;
 }

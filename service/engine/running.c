@@ -124,11 +124,15 @@ void running_begin(struct turn *turn, struct session *session, struct entry *ent
   g_ptr_array_add(session->outgoing, running);
   g_hash_table_add(turn->engine->dirty_sessions, session);
   turn->engine->statistics.deliveries++;
+  histogram_add(&running->queue->meter->wait_ms[priority_index(next.priority)], &scale_ms,
+                turn->now_ms - sequence_time_ms(next.sequence));
 }
 
 void running_end(struct turn *turn, struct running *running) {
   struct engine *engine = turn->engine;
   struct session *session = running->session;
+  histogram_add(&task_meter(engine, running->queue, running->task)->run_ms, &scale_ms,
+                turn->now_ms - (running->started_ms ? running->started_ms : running->leased_ms));
   heap_remove(&engine->timeouts, &running->timeout);
   if (running->concurrency && --running->concurrency->holders == 0)
     g_hash_table_remove(engine->concurrencies, running->concurrency);

@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/heap.h"
 #include "engine/mailbox.h"
+#include "engine/meters.h"
 #include "engine/syncer.h"
 #include "millrace/store/v1/store.pb-c.h"
 #include "millrace/v1/job.pb-c.h"
@@ -59,15 +60,16 @@ struct task {
   char *name;
   struct lane *lanes[PRIORITIES]; /* NULL until used */
   bool served;                    /* a connected session that serves the queue handles it */
+  struct task_meter *meter;       /* NULL until its first job */
 };
 
-/* A second's creations and endings. */
-struct rate_second {
-  int64_t second;
+/* Creations and endings of a second, or of a minute. */
+struct rate_slot {
+  int64_t number; /* of the second or minute, since 1970 */
   uint32_t created;
   uint32_t finished;
 };
-enum { RATE_SECONDS = 60 };
+enum { RATE_SECONDS = 60, RATE_MINUTES = 60 };
 
 struct queue {
   uint32_t number;
@@ -95,7 +97,9 @@ struct queue {
   bool servers_changed;           /* lanes' `served` must be looked at again */
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
-  struct rate_second rates[RATE_SECONDS];
+  struct rate_slot rates[RATE_SECONDS];
+  struct rate_slot minutes[RATE_MINUTES]; /* without the seconds that still stand in `rates` */
+  struct queue_meter *meter;
   int64_t ended_due_ms[2];      /* finished, dead: no row is due before */
   int64_t count_rests_until_ms; /* monotonic: jobs beyond the retention count stay until then */
   bool record_dirty;
@@ -307,14 +311,15 @@ struct engine {
   bool disk_low;
   bool retention_due;
   bool unparking;       /* a slice looks at all concurrency keys */
+  GThread *backup;      /* NULL: there was none */
+  bool backup_runs;     /* atomic */
+  unsigned job_lines;   /* logged in this second */
   guint retention_next; /* queue looked at next */
   struct compaction compaction;
 
+  struct meters meters;
   struct engine_statistics statistics;
-  /* Read by other threads under `statistics_mutex`. */
-  pthread_mutex_t statistics_mutex;
-  struct engine_statistics published;
-  int64_t alive_ms;
+  int64_t alive_ms; /* atomic: `last_turn_ms` as other threads see it */
 };
 
 /* Work that another thread hands back to the engine's. */
@@ -324,6 +329,11 @@ struct engine_task {
 };
 /* Ahead of creates. Once the engine has stopped taking mail, `run` is called with a NULL turn: free only. Any thread. */
 void engine_post_back(struct engine *engine, struct engine_task *task);
+
+/* Where a task's jobs are counted. */
+static inline struct task_meter *task_meter(struct engine *engine, struct queue *queue, struct task *task) {
+  return task->meter ? task->meter : meters_add_task(&engine->meters, queue, task);
+}
 
 /* The engine's thread. */
 static inline void assert_engine_thread(const struct engine *engine) {

@@ -6,6 +6,7 @@
 #define MILLRACE_ENGINE_SYNCER_H
 
 #include "engine/engine.h"
+#include "engine/meters.h"
 
 struct syncer;
 
@@ -50,6 +51,7 @@ void syncer_stop(struct syncer *syncer);
 void syncer_free(struct syncer *syncer);
 /* The durable view: what clients may see. One reference for the caller. */
 struct store_view *syncer_view(struct syncer *syncer);
-int64_t syncer_mean_us(struct syncer *syncer);
+/* How long syncs took. */
+void syncer_read(struct syncer *syncer, struct histogram *out_sync_us);
 
 #endif

@@ -10,6 +10,7 @@
 #include "engine/bodies.h"
 #include "engine/chains.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
@@ -289,6 +290,7 @@ static void enter(struct turn *turn, struct entry *entry, const struct job *old,
   if (next->unique_held && (!old || !old->unique_held))
     unique_set(turn, next, true);
   if (job_is_terminal(next->state) && (!old || old->state != next->state)) {
+    task_meter(engine, queue, task)->finished[priority_index(next->priority)][next->state - JOB_SUCCEEDED]++;
     int64_t retention_ms = next->state == JOB_FAILED ? queue->settings.retention_failed_ms : queue->settings.retention_ms;
     next->delete_at_ms = job_delete_at(next, next->retention_ms >= 0 ? next->retention_ms : retention_ms);
     int64_t *due_ms = &queue->ended_due_ms[next->state == JOB_FAILED];
@@ -301,7 +303,6 @@ static void enter(struct turn *turn, struct entry *entry, const struct job *old,
 static void tell(struct turn *turn, struct entry *entry, enum job_state old) {
   bool ended = job_is_terminal(entry->now.state) && !job_is_terminal(old);
   if (ended) {
-    turn->engine->statistics.jobs_finished++;
     if (!id_is_zero(&entry->now.chain_id))
       chain_step_ended(turn, entry);
     if (!id_is_zero(&entry->now.batch_id))
@@ -324,8 +325,9 @@ struct entry *turn_create(struct turn *turn, const struct job *job, const struct
   entry->spec_loaded = entry->spec_new = true;
   entry_change(turn, entry);
   enter(turn, entry, NULL, &entry->now);
-  queue_rate_created(queue_by_number(turn->engine, job->queue), turn->now_ms);
-  turn->engine->statistics.jobs_created++;
+  struct queue *queue = queue_by_number(turn->engine, job->queue);
+  queue_rate_created(queue, turn->now_ms);
+  task_meter(turn->engine, queue, task_by_number(queue, job->task))->created[priority_index(job->priority)]++;
   turn->cost++;
   watches_tell(turn, entry, false);
   return entry;
@@ -392,8 +394,9 @@ void turn_remove(struct turn *turn, struct entry *entry) {
 void turn_forget(struct turn *turn, struct entry *entry) {
   g_assert(entry->exists && entry->spec_new && !entry->existed);
   watches_tell(turn, entry, true); /* those who watch were told that it is there */
-  turn->engine->statistics.jobs_created--;
   entry->exists = entry->spec_loaded = entry->spec_new = false;
+  struct queue *queue = queue_by_number(turn->engine, entry->now.queue);
+  task_meter(turn->engine, queue, task_by_number(queue, entry->now.task))->created[priority_index(entry->now.priority)]--;
   leave(turn, entry, &entry->now, NULL);
 }
 
@@ -413,6 +416,7 @@ static void write_jobs(struct turn *turn) {
     struct entry *entry = g_ptr_array_index(turn->changed, i);
     if (!entry->existed && !entry->exists)
       continue;
+    job_log(turn, entry);
     changes_job(turn->batch, entry->existed ? &entry->before : NULL, entry->exists ? &entry->now : NULL, turn->arena);
     if (entry->exists && entry->spec_new)
       changes_spec(turn->batch, &entry->id, &entry->spec, turn->arena);
@@ -464,10 +468,13 @@ void turn_end(struct turn *turn, bool idle) {
   struct error error;
   uint64_t ticket = 0;
   if (!engine->failed && store_batch_count(turn->batch)) {
+    int64_t start_us = g_get_monotonic_time();
     if (store_write(engine->store, turn->batch, &ticket, &error) == STATUS_OK)
       turn->release->view = store_view_open(engine->store);
     else
       engine_fail(engine, &error);
+    histogram_add(&engine->meters.write_us, &scale_us, g_get_monotonic_time() - start_us);
+    histogram_add(&engine->meters.batch_rows, &scale_count, (int64_t)store_batch_count(turn->batch));
   }
   turn->release->ticket = ticket;
   engine->statistics.turns++;
