@@ -25,6 +25,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// From where on events are logged.
+type LogLevel int32
+
+const (
+	// In SetLogLevel: stays as it is.
+	LogLevel_LOG_LEVEL_UNSPECIFIED LogLevel = 0
+	// Each change of each job, too.
+	LogLevel_LOG_LEVEL_DEBUG LogLevel = 1
+	// The default.
+	LogLevel_LOG_LEVEL_INFO LogLevel = 2
+	// What somebody should look at, such as dead letters.
+	LogLevel_LOG_LEVEL_WARNING LogLevel = 3
+	// What went wrong.
+	LogLevel_LOG_LEVEL_ERROR LogLevel = 4
+)
+
+// Enum value maps for LogLevel.
+var (
+	LogLevel_name = map[int32]string{
+		0: "LOG_LEVEL_UNSPECIFIED",
+		1: "LOG_LEVEL_DEBUG",
+		2: "LOG_LEVEL_INFO",
+		3: "LOG_LEVEL_WARNING",
+		4: "LOG_LEVEL_ERROR",
+	}
+	LogLevel_value = map[string]int32{
+		"LOG_LEVEL_UNSPECIFIED": 0,
+		"LOG_LEVEL_DEBUG":       1,
+		"LOG_LEVEL_INFO":        2,
+		"LOG_LEVEL_WARNING":     3,
+		"LOG_LEVEL_ERROR":       4,
+	}
+)
+
+func (x LogLevel) Enum() *LogLevel {
+	p := new(LogLevel)
+	*p = x
+	return p
+}
+
+func (x LogLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_millrace_v1_admin_service_proto_enumTypes[0].Descriptor()
+}
+
+func (LogLevel) Type() protoreflect.EnumType {
+	return &file_millrace_v1_admin_service_proto_enumTypes[0]
+}
+
+func (x LogLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LogLevel.Descriptor instead.
+func (LogLevel) EnumDescriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
 // When an acknowledgement is given.
 type Durability int32
 
@@ -66,11 +127,11 @@ func (x Durability) String() string {
 }
 
 func (Durability) Descriptor() protoreflect.EnumDescriptor {
-	return file_millrace_v1_admin_service_proto_enumTypes[0].Descriptor()
+	return file_millrace_v1_admin_service_proto_enumTypes[1].Descriptor()
 }
 
 func (Durability) Type() protoreflect.EnumType {
-	return &file_millrace_v1_admin_service_proto_enumTypes[0]
+	return &file_millrace_v1_admin_service_proto_enumTypes[1]
 }
 
 func (x Durability) Number() protoreflect.EnumNumber {
@@ -79,7 +140,7 @@ func (x Durability) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Durability.Descriptor instead.
 func (Durability) EnumDescriptor() ([]byte, []int) {
-	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{1}
 }
 
 // GetServerInfo.
@@ -347,6 +408,386 @@ func (x *CheckpointResponse) GetPath() string {
 	return ""
 }
 
+// StreamBackup.
+type StreamBackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamBackupRequest) Reset() {
+	*x = StreamBackupRequest{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamBackupRequest) ProtoMessage() {}
+
+func (x *StreamBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamBackupRequest.ProtoReflect.Descriptor instead.
+func (*StreamBackupRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{4}
+}
+
+// StreamBackup: for each file a header and its content in parts, in order; at the end the summary. A stream without a summary is
+// not a backup.
+type StreamBackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What comes.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*StreamBackupResponse_File
+	//	*StreamBackupResponse_Data
+	//	*StreamBackupResponse_Summary
+	Part          isStreamBackupResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamBackupResponse) Reset() {
+	*x = StreamBackupResponse{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamBackupResponse) ProtoMessage() {}
+
+func (x *StreamBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamBackupResponse.ProtoReflect.Descriptor instead.
+func (*StreamBackupResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamBackupResponse) GetPart() isStreamBackupResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *StreamBackupResponse) GetFile() *BackupFile {
+	if x != nil {
+		if x, ok := x.Part.(*StreamBackupResponse_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+func (x *StreamBackupResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*StreamBackupResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *StreamBackupResponse) GetSummary() *BackupSummary {
+	if x != nil {
+		if x, ok := x.Part.(*StreamBackupResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isStreamBackupResponse_Part interface {
+	isStreamBackupResponse_Part()
+}
+
+type StreamBackupResponse_File struct {
+	// A file begins.
+	File *BackupFile `protobuf:"bytes,1,opt,name=file,proto3,oneof"`
+}
+
+type StreamBackupResponse_Data struct {
+	// What comes next in the file, at most 256 KiB.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type StreamBackupResponse_Summary struct {
+	// The end.
+	Summary *BackupSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
+}
+
+func (*StreamBackupResponse_File) isStreamBackupResponse_Part() {}
+
+func (*StreamBackupResponse_Data) isStreamBackupResponse_Part() {}
+
+func (*StreamBackupResponse_Summary) isStreamBackupResponse_Part() {}
+
+// A file of a backup.
+type BackupFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A plain name, [A-Za-z0-9._-]{1,128}: the copy is one flat directory.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its size.
+	Bytes         uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupFile) Reset() {
+	*x = BackupFile{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupFile) ProtoMessage() {}
+
+func (x *BackupFile) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupFile.ProtoReflect.Descriptor instead.
+func (*BackupFile) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BackupFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BackupFile) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// The end of a backup.
+type BackupSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of files.
+	Files uint32 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	// Of all of them.
+	Bytes uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// When the copy was taken: what was acknowledged before is in it.
+	TakenAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=taken_at,json=takenAt,proto3" json:"taken_at,omitempty"`
+	// Of the server.
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Storage format.
+	StoreFormat   uint32 `protobuf:"varint,5,opt,name=store_format,json=storeFormat,proto3" json:"store_format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupSummary) Reset() {
+	*x = BackupSummary{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupSummary) ProtoMessage() {}
+
+func (x *BackupSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupSummary.ProtoReflect.Descriptor instead.
+func (*BackupSummary) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BackupSummary) GetFiles() uint32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetTakenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TakenAt
+	}
+	return nil
+}
+
+func (x *BackupSummary) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *BackupSummary) GetStoreFormat() uint32 {
+	if x != nil {
+		return x.StoreFormat
+	}
+	return 0
+}
+
+// SetLogLevel.
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Default: stays, so that the answer tells what it is.
+	Level         LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=millrace.v1.LogLevel" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SetLogLevelRequest) GetLevel() LogLevel {
+	if x != nil {
+		return x.Level
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+// SetLogLevel.
+type SetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Level LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=millrace.v1.LogLevel" json:"level,omitempty"`
+	// As it was before.
+	PreviousLevel LogLevel `protobuf:"varint,2,opt,name=previous_level,json=previousLevel,proto3,enum=millrace.v1.LogLevel" json:"previous_level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_admin_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_admin_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetLogLevelResponse) GetLevel() LogLevel {
+	if x != nil {
+		return x.Level
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *SetLogLevelResponse) GetPreviousLevel() LogLevel {
+	if x != nil {
+		return x.PreviousLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
 var File_millrace_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_admin_service_proto_rawDesc = "" +
@@ -372,17 +813,46 @@ const file_millrace_v1_admin_service_proto_rawDesc = "" +
 	"\x11CheckpointRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
 	"\x12CheckpointResponse\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path*k\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\x15\n" +
+	"\x13StreamBackupRequest\"\x9b\x01\n" +
+	"\x14StreamBackupResponse\x12-\n" +
+	"\x04file\x18\x01 \x01(\v2\x17.millrace.v1.BackupFileH\x00R\x04file\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x126\n" +
+	"\asummary\x18\x03 \x01(\v2\x1a.millrace.v1.BackupSummaryH\x00R\asummaryB\x06\n" +
+	"\x04part\"6\n" +
+	"\n" +
+	"BackupFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xaf\x01\n" +
+	"\rBackupSummary\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\rR\x05files\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x125\n" +
+	"\btaken_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\atakenAt\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12!\n" +
+	"\fstore_format\x18\x05 \x01(\rR\vstoreFormat\"A\n" +
+	"\x12SetLogLevelRequest\x12+\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x15.millrace.v1.LogLevelR\x05level\"\x80\x01\n" +
+	"\x13SetLogLevelResponse\x12+\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x15.millrace.v1.LogLevelR\x05level\x12<\n" +
+	"\x0eprevious_level\x18\x02 \x01(\x0e2\x15.millrace.v1.LogLevelR\rpreviousLevel*z\n" +
+	"\bLogLevel\x12\x19\n" +
+	"\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
+	"\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n" +
+	"\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n" +
+	"\x0fLOG_LEVEL_ERROR\x10\x04*k\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDURABILITY_SYNC\x10\x01\x12\x17\n" +
 	"\x13DURABILITY_INTERVAL\x10\x02\x12\x13\n" +
-	"\x0fDURABILITY_NONE\x10\x032\xb5\x01\n" +
+	"\x0fDURABILITY_NONE\x10\x032\xde\x02\n" +
 	"\fAdminService\x12V\n" +
 	"\rGetServerInfo\x12!.millrace.v1.GetServerInfoRequest\x1a\".millrace.v1.GetServerInfoResponse\x12M\n" +
 	"\n" +
-	"Checkpoint\x12\x1e.millrace.v1.CheckpointRequest\x1a\x1f.millrace.v1.CheckpointResponseBW\n" +
+	"Checkpoint\x12\x1e.millrace.v1.CheckpointRequest\x1a\x1f.millrace.v1.CheckpointResponse\x12U\n" +
+	"\fStreamBackup\x12 .millrace.v1.StreamBackupRequest\x1a!.millrace.v1.StreamBackupResponse0\x01\x12P\n" +
+	"\vSetLogLevel\x12\x1f.millrace.v1.SetLogLevelRequest\x1a .millrace.v1.SetLogLevelResponseBW\n" +
 	"\x14io.millrace.proto.v1P\x01Z=github.com/millrace/millrace/clients/go/millracepb;millracepbb\x06proto3"
 
 var (
@@ -397,31 +867,48 @@ func file_millrace_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_admin_service_proto_rawDescData
 }
 
-var file_millrace_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_millrace_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_millrace_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_millrace_v1_admin_service_proto_goTypes = []any{
-	(Durability)(0),               // 0: millrace.v1.Durability
-	(*GetServerInfoRequest)(nil),  // 1: millrace.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 2: millrace.v1.GetServerInfoResponse
-	(*CheckpointRequest)(nil),     // 3: millrace.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),    // 4: millrace.v1.CheckpointResponse
-	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(LogLevel)(0),                 // 0: millrace.v1.LogLevel
+	(Durability)(0),               // 1: millrace.v1.Durability
+	(*GetServerInfoRequest)(nil),  // 2: millrace.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 3: millrace.v1.GetServerInfoResponse
+	(*CheckpointRequest)(nil),     // 4: millrace.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),    // 5: millrace.v1.CheckpointResponse
+	(*StreamBackupRequest)(nil),   // 6: millrace.v1.StreamBackupRequest
+	(*StreamBackupResponse)(nil),  // 7: millrace.v1.StreamBackupResponse
+	(*BackupFile)(nil),            // 8: millrace.v1.BackupFile
+	(*BackupSummary)(nil),         // 9: millrace.v1.BackupSummary
+	(*SetLogLevelRequest)(nil),    // 10: millrace.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),   // 11: millrace.v1.SetLogLevelResponse
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_millrace_v1_admin_service_proto_depIdxs = []int32{
-	0, // 0: millrace.v1.GetServerInfoResponse.durability:type_name -> millrace.v1.Durability
-	5, // 1: millrace.v1.GetServerInfoResponse.durability_interval:type_name -> google.protobuf.Duration
-	6, // 2: millrace.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	6, // 3: millrace.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	1, // 4: millrace.v1.AdminService.GetServerInfo:input_type -> millrace.v1.GetServerInfoRequest
-	3, // 5: millrace.v1.AdminService.Checkpoint:input_type -> millrace.v1.CheckpointRequest
-	2, // 6: millrace.v1.AdminService.GetServerInfo:output_type -> millrace.v1.GetServerInfoResponse
-	4, // 7: millrace.v1.AdminService.Checkpoint:output_type -> millrace.v1.CheckpointResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1,  // 0: millrace.v1.GetServerInfoResponse.durability:type_name -> millrace.v1.Durability
+	12, // 1: millrace.v1.GetServerInfoResponse.durability_interval:type_name -> google.protobuf.Duration
+	13, // 2: millrace.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	13, // 3: millrace.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
+	8,  // 4: millrace.v1.StreamBackupResponse.file:type_name -> millrace.v1.BackupFile
+	9,  // 5: millrace.v1.StreamBackupResponse.summary:type_name -> millrace.v1.BackupSummary
+	13, // 6: millrace.v1.BackupSummary.taken_at:type_name -> google.protobuf.Timestamp
+	0,  // 7: millrace.v1.SetLogLevelRequest.level:type_name -> millrace.v1.LogLevel
+	0,  // 8: millrace.v1.SetLogLevelResponse.level:type_name -> millrace.v1.LogLevel
+	0,  // 9: millrace.v1.SetLogLevelResponse.previous_level:type_name -> millrace.v1.LogLevel
+	2,  // 10: millrace.v1.AdminService.GetServerInfo:input_type -> millrace.v1.GetServerInfoRequest
+	4,  // 11: millrace.v1.AdminService.Checkpoint:input_type -> millrace.v1.CheckpointRequest
+	6,  // 12: millrace.v1.AdminService.StreamBackup:input_type -> millrace.v1.StreamBackupRequest
+	10, // 13: millrace.v1.AdminService.SetLogLevel:input_type -> millrace.v1.SetLogLevelRequest
+	3,  // 14: millrace.v1.AdminService.GetServerInfo:output_type -> millrace.v1.GetServerInfoResponse
+	5,  // 15: millrace.v1.AdminService.Checkpoint:output_type -> millrace.v1.CheckpointResponse
+	7,  // 16: millrace.v1.AdminService.StreamBackup:output_type -> millrace.v1.StreamBackupResponse
+	11, // 17: millrace.v1.AdminService.SetLogLevel:output_type -> millrace.v1.SetLogLevelResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_admin_service_proto_init() }
@@ -429,13 +916,18 @@ func file_millrace_v1_admin_service_proto_init() {
 	if File_millrace_v1_admin_service_proto != nil {
 		return
 	}
+	file_millrace_v1_admin_service_proto_msgTypes[5].OneofWrappers = []any{
+		(*StreamBackupResponse_File)(nil),
+		(*StreamBackupResponse_Data)(nil),
+		(*StreamBackupResponse_Summary)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_admin_service_proto_rawDesc), len(file_millrace_v1_admin_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

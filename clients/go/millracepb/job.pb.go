@@ -144,9 +144,10 @@ type JobSpec struct {
 	ConcurrencyKey *ConcurrencyKey `protobuf:"bytes,15,opt,name=concurrency_key,json=concurrencyKey,proto3" json:"concurrency_key,omitempty"`
 	// How long the job is kept once it has ended, 0 to 365 days. Default: the queue's.
 	Retention *durationpb.Duration `protobuf:"bytes,16,opt,name=retention,proto3" json:"retention,omitempty"`
-	// W3C trace context of the producer, at most 256 bytes; handed to the worker.
+	// W3C trace context of the producer, at most 256 bytes; handed to the worker. It is no content: a create that is sent again may
+	// have another one.
 	Traceparent string `protobuf:"bytes,17,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// At most 512 bytes; handed to the worker.
+	// At most 512 bytes; handed to the worker. Likewise.
 	Tracestate string `protobuf:"bytes,18,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	// Chain steps: hand the result of the step before to the handler.
 	WantsPreviousResult bool `protobuf:"varint,19,opt,name=wants_previous_result,json=wantsPreviousResult,proto3" json:"wants_previous_result,omitempty"`

@@ -442,6 +442,70 @@ func (x *Queue) GetFinishedPerSecond() float64 {
 	return 0
 }
 
+// What happened in a minute. Set by the server.
+type QueueMinute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its start.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Jobs created.
+	Created uint32 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	// Jobs ended.
+	Finished      uint32 `protobuf:"varint,3,opt,name=finished,proto3" json:"finished,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueMinute) Reset() {
+	*x = QueueMinute{}
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueMinute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueMinute) ProtoMessage() {}
+
+func (x *QueueMinute) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueMinute.ProtoReflect.Descriptor instead.
+func (*QueueMinute) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *QueueMinute) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *QueueMinute) GetCreated() uint32 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *QueueMinute) GetFinished() uint32 {
+	if x != nil {
+		return x.Finished
+	}
+	return 0
+}
+
 // ListQueues.
 type ListQueuesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -455,7 +519,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[3]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +531,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[3]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +544,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListQueuesRequest) GetPageSize() uint32 {
@@ -510,7 +574,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[4]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +586,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[4]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +599,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -563,7 +627,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[5]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +639,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[5]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +652,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetQueueRequest) GetName() string {
@@ -602,14 +666,17 @@ func (x *GetQueueRequest) GetName() string {
 type GetQueueResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As it is now.
-	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The last hour, a minute each, oldest first; the last one still runs. Kept in memory: a restart begins anew. Minutes in which
+	// nothing happened are there too; empty when nothing happened in the whole hour.
+	LastHour      []*QueueMinute `protobuf:"bytes,2,rep,name=last_hour,json=lastHour,proto3" json:"last_hour,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[6]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +688,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[6]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,12 +701,19 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
 	if x != nil {
 		return x.Queue
+	}
+	return nil
+}
+
+func (x *GetQueueResponse) GetLastHour() []*QueueMinute {
+	if x != nil {
+		return x.LastHour
 	}
 	return nil
 }
@@ -657,7 +731,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[7]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +743,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[7]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +756,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateQueueRequest) GetName() string {
@@ -710,7 +784,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[8]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +796,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[8]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +809,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -756,7 +830,7 @@ type PauseQueueRequest struct {
 
 func (x *PauseQueueRequest) Reset() {
 	*x = PauseQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[9]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +842,7 @@ func (x *PauseQueueRequest) String() string {
 func (*PauseQueueRequest) ProtoMessage() {}
 
 func (x *PauseQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[9]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +855,7 @@ func (x *PauseQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseQueueRequest.ProtoReflect.Descriptor instead.
 func (*PauseQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PauseQueueRequest) GetName() string {
@@ -802,7 +876,7 @@ type PauseQueueResponse struct {
 
 func (x *PauseQueueResponse) Reset() {
 	*x = PauseQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[10]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +888,7 @@ func (x *PauseQueueResponse) String() string {
 func (*PauseQueueResponse) ProtoMessage() {}
 
 func (x *PauseQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[10]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +901,7 @@ func (x *PauseQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseQueueResponse.ProtoReflect.Descriptor instead.
 func (*PauseQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PauseQueueResponse) GetQueue() *Queue {
@@ -848,7 +922,7 @@ type ResumeQueueRequest struct {
 
 func (x *ResumeQueueRequest) Reset() {
 	*x = ResumeQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[11]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +934,7 @@ func (x *ResumeQueueRequest) String() string {
 func (*ResumeQueueRequest) ProtoMessage() {}
 
 func (x *ResumeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[11]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +947,7 @@ func (x *ResumeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeQueueRequest.ProtoReflect.Descriptor instead.
 func (*ResumeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResumeQueueRequest) GetName() string {
@@ -894,7 +968,7 @@ type ResumeQueueResponse struct {
 
 func (x *ResumeQueueResponse) Reset() {
 	*x = ResumeQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[12]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +980,7 @@ func (x *ResumeQueueResponse) String() string {
 func (*ResumeQueueResponse) ProtoMessage() {}
 
 func (x *ResumeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[12]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +993,7 @@ func (x *ResumeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeQueueResponse.ProtoReflect.Descriptor instead.
 func (*ResumeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResumeQueueResponse) GetQueue() *Queue {
@@ -940,7 +1014,7 @@ type PurgeQueueRequest struct {
 
 func (x *PurgeQueueRequest) Reset() {
 	*x = PurgeQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[13]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1026,7 @@ func (x *PurgeQueueRequest) String() string {
 func (*PurgeQueueRequest) ProtoMessage() {}
 
 func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[13]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1039,7 @@ func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueRequest.ProtoReflect.Descriptor instead.
 func (*PurgeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PurgeQueueRequest) GetName() string {
@@ -986,7 +1060,7 @@ type PurgeQueueResponse struct {
 
 func (x *PurgeQueueResponse) Reset() {
 	*x = PurgeQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[14]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1072,7 @@ func (x *PurgeQueueResponse) String() string {
 func (*PurgeQueueResponse) ProtoMessage() {}
 
 func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[14]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1085,7 @@ func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueResponse.ProtoReflect.Descriptor instead.
 func (*PurgeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PurgeQueueResponse) GetPurged() uint64 {
@@ -1032,7 +1106,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[15]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1118,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[15]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1131,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteQueueRequest) GetName() string {
@@ -1076,7 +1150,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[16]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1162,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_queue_service_proto_msgTypes[16]
+	mi := &file_millrace_v1_queue_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1175,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_queue_service_proto_rawDescGZIP(), []int{17}
 }
 
 var File_millrace_v1_queue_service_proto protoreflect.FileDescriptor
@@ -1144,7 +1218,12 @@ const file_millrace_v1_queue_service_proto_rawDesc = "" +
 	"oldest_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\toldestAge\x12\x18\n" +
 	"\aworkers\x18\a \x01(\rR\aworkers\x12,\n" +
 	"\x12created_per_second\x18\b \x01(\x01R\x10createdPerSecond\x12.\n" +
-	"\x13finished_per_second\x18\t \x01(\x01R\x11finishedPerSecond\"O\n" +
+	"\x13finished_per_second\x18\t \x01(\x01R\x11finishedPerSecond\"~\n" +
+	"\vQueueMinute\x129\n" +
+	"\n" +
+	"started_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\rR\acreated\x12\x1a\n" +
+	"\bfinished\x18\x03 \x01(\rR\bfinished\"O\n" +
 	"\x11ListQueuesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1153,9 +1232,10 @@ const file_millrace_v1_queue_service_proto_rawDesc = "" +
 	"\x06queues\x18\x01 \x03(\v2\x12.millrace.v1.QueueR\x06queues\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"%\n" +
 	"\x0fGetQueueRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"s\n" +
 	"\x10GetQueueResponse\x12(\n" +
-	"\x05queue\x18\x01 \x01(\v2\x12.millrace.v1.QueueR\x05queue\"`\n" +
+	"\x05queue\x18\x01 \x01(\v2\x12.millrace.v1.QueueR\x05queue\x125\n" +
+	"\tlast_hour\x18\x02 \x03(\v2\x18.millrace.v1.QueueMinuteR\blastHour\"`\n" +
 	"\x12UpdateQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\bsettings\x18\x02 \x01(\v2\x1a.millrace.v1.QueueSettingsR\bsettings\"?\n" +
@@ -1206,73 +1286,76 @@ func file_millrace_v1_queue_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_v1_queue_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_millrace_v1_queue_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_millrace_v1_queue_service_proto_goTypes = []any{
 	(QueueMode)(0),                 // 0: millrace.v1.QueueMode
 	(*QueueSettings)(nil),          // 1: millrace.v1.QueueSettings
 	(*QueueCounts)(nil),            // 2: millrace.v1.QueueCounts
 	(*Queue)(nil),                  // 3: millrace.v1.Queue
-	(*ListQueuesRequest)(nil),      // 4: millrace.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),     // 5: millrace.v1.ListQueuesResponse
-	(*GetQueueRequest)(nil),        // 6: millrace.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),       // 7: millrace.v1.GetQueueResponse
-	(*UpdateQueueRequest)(nil),     // 8: millrace.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),    // 9: millrace.v1.UpdateQueueResponse
-	(*PauseQueueRequest)(nil),      // 10: millrace.v1.PauseQueueRequest
-	(*PauseQueueResponse)(nil),     // 11: millrace.v1.PauseQueueResponse
-	(*ResumeQueueRequest)(nil),     // 12: millrace.v1.ResumeQueueRequest
-	(*ResumeQueueResponse)(nil),    // 13: millrace.v1.ResumeQueueResponse
-	(*PurgeQueueRequest)(nil),      // 14: millrace.v1.PurgeQueueRequest
-	(*PurgeQueueResponse)(nil),     // 15: millrace.v1.PurgeQueueResponse
-	(*DeleteQueueRequest)(nil),     // 16: millrace.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),    // 17: millrace.v1.DeleteQueueResponse
-	(*wrapperspb.UInt64Value)(nil), // 18: google.protobuf.UInt64Value
-	(*wrapperspb.UInt32Value)(nil), // 19: google.protobuf.UInt32Value
-	(*wrapperspb.DoubleValue)(nil), // 20: google.protobuf.DoubleValue
-	(*RetryPolicy)(nil),            // 21: millrace.v1.RetryPolicy
-	(*durationpb.Duration)(nil),    // 22: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
+	(*QueueMinute)(nil),            // 4: millrace.v1.QueueMinute
+	(*ListQueuesRequest)(nil),      // 5: millrace.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),     // 6: millrace.v1.ListQueuesResponse
+	(*GetQueueRequest)(nil),        // 7: millrace.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),       // 8: millrace.v1.GetQueueResponse
+	(*UpdateQueueRequest)(nil),     // 9: millrace.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),    // 10: millrace.v1.UpdateQueueResponse
+	(*PauseQueueRequest)(nil),      // 11: millrace.v1.PauseQueueRequest
+	(*PauseQueueResponse)(nil),     // 12: millrace.v1.PauseQueueResponse
+	(*ResumeQueueRequest)(nil),     // 13: millrace.v1.ResumeQueueRequest
+	(*ResumeQueueResponse)(nil),    // 14: millrace.v1.ResumeQueueResponse
+	(*PurgeQueueRequest)(nil),      // 15: millrace.v1.PurgeQueueRequest
+	(*PurgeQueueResponse)(nil),     // 16: millrace.v1.PurgeQueueResponse
+	(*DeleteQueueRequest)(nil),     // 17: millrace.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),    // 18: millrace.v1.DeleteQueueResponse
+	(*wrapperspb.UInt64Value)(nil), // 19: google.protobuf.UInt64Value
+	(*wrapperspb.UInt32Value)(nil), // 20: google.protobuf.UInt32Value
+	(*wrapperspb.DoubleValue)(nil), // 21: google.protobuf.DoubleValue
+	(*RetryPolicy)(nil),            // 22: millrace.v1.RetryPolicy
+	(*durationpb.Duration)(nil),    // 23: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
 }
 var file_millrace_v1_queue_service_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.QueueSettings.mode:type_name -> millrace.v1.QueueMode
-	18, // 1: millrace.v1.QueueSettings.max_length:type_name -> google.protobuf.UInt64Value
-	19, // 2: millrace.v1.QueueSettings.max_running:type_name -> google.protobuf.UInt32Value
-	20, // 3: millrace.v1.QueueSettings.rate_per_second:type_name -> google.protobuf.DoubleValue
-	19, // 4: millrace.v1.QueueSettings.rate_burst:type_name -> google.protobuf.UInt32Value
-	21, // 5: millrace.v1.QueueSettings.retry_policy:type_name -> millrace.v1.RetryPolicy
-	22, // 6: millrace.v1.QueueSettings.attempt_timeout:type_name -> google.protobuf.Duration
-	22, // 7: millrace.v1.QueueSettings.retention:type_name -> google.protobuf.Duration
-	22, // 8: millrace.v1.QueueSettings.retention_failed:type_name -> google.protobuf.Duration
-	19, // 9: millrace.v1.QueueSettings.retention_count:type_name -> google.protobuf.UInt32Value
+	19, // 1: millrace.v1.QueueSettings.max_length:type_name -> google.protobuf.UInt64Value
+	20, // 2: millrace.v1.QueueSettings.max_running:type_name -> google.protobuf.UInt32Value
+	21, // 3: millrace.v1.QueueSettings.rate_per_second:type_name -> google.protobuf.DoubleValue
+	20, // 4: millrace.v1.QueueSettings.rate_burst:type_name -> google.protobuf.UInt32Value
+	22, // 5: millrace.v1.QueueSettings.retry_policy:type_name -> millrace.v1.RetryPolicy
+	23, // 6: millrace.v1.QueueSettings.attempt_timeout:type_name -> google.protobuf.Duration
+	23, // 7: millrace.v1.QueueSettings.retention:type_name -> google.protobuf.Duration
+	23, // 8: millrace.v1.QueueSettings.retention_failed:type_name -> google.protobuf.Duration
+	20, // 9: millrace.v1.QueueSettings.retention_count:type_name -> google.protobuf.UInt32Value
 	1,  // 10: millrace.v1.Queue.settings:type_name -> millrace.v1.QueueSettings
 	2,  // 11: millrace.v1.Queue.counts:type_name -> millrace.v1.QueueCounts
-	23, // 12: millrace.v1.Queue.oldest_ready_at:type_name -> google.protobuf.Timestamp
-	22, // 13: millrace.v1.Queue.oldest_age:type_name -> google.protobuf.Duration
-	3,  // 14: millrace.v1.ListQueuesResponse.queues:type_name -> millrace.v1.Queue
-	3,  // 15: millrace.v1.GetQueueResponse.queue:type_name -> millrace.v1.Queue
-	1,  // 16: millrace.v1.UpdateQueueRequest.settings:type_name -> millrace.v1.QueueSettings
-	3,  // 17: millrace.v1.UpdateQueueResponse.queue:type_name -> millrace.v1.Queue
-	3,  // 18: millrace.v1.PauseQueueResponse.queue:type_name -> millrace.v1.Queue
-	3,  // 19: millrace.v1.ResumeQueueResponse.queue:type_name -> millrace.v1.Queue
-	4,  // 20: millrace.v1.QueueService.ListQueues:input_type -> millrace.v1.ListQueuesRequest
-	6,  // 21: millrace.v1.QueueService.GetQueue:input_type -> millrace.v1.GetQueueRequest
-	8,  // 22: millrace.v1.QueueService.UpdateQueue:input_type -> millrace.v1.UpdateQueueRequest
-	10, // 23: millrace.v1.QueueService.PauseQueue:input_type -> millrace.v1.PauseQueueRequest
-	12, // 24: millrace.v1.QueueService.ResumeQueue:input_type -> millrace.v1.ResumeQueueRequest
-	14, // 25: millrace.v1.QueueService.PurgeQueue:input_type -> millrace.v1.PurgeQueueRequest
-	16, // 26: millrace.v1.QueueService.DeleteQueue:input_type -> millrace.v1.DeleteQueueRequest
-	5,  // 27: millrace.v1.QueueService.ListQueues:output_type -> millrace.v1.ListQueuesResponse
-	7,  // 28: millrace.v1.QueueService.GetQueue:output_type -> millrace.v1.GetQueueResponse
-	9,  // 29: millrace.v1.QueueService.UpdateQueue:output_type -> millrace.v1.UpdateQueueResponse
-	11, // 30: millrace.v1.QueueService.PauseQueue:output_type -> millrace.v1.PauseQueueResponse
-	13, // 31: millrace.v1.QueueService.ResumeQueue:output_type -> millrace.v1.ResumeQueueResponse
-	15, // 32: millrace.v1.QueueService.PurgeQueue:output_type -> millrace.v1.PurgeQueueResponse
-	17, // 33: millrace.v1.QueueService.DeleteQueue:output_type -> millrace.v1.DeleteQueueResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 12: millrace.v1.Queue.oldest_ready_at:type_name -> google.protobuf.Timestamp
+	23, // 13: millrace.v1.Queue.oldest_age:type_name -> google.protobuf.Duration
+	24, // 14: millrace.v1.QueueMinute.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 15: millrace.v1.ListQueuesResponse.queues:type_name -> millrace.v1.Queue
+	3,  // 16: millrace.v1.GetQueueResponse.queue:type_name -> millrace.v1.Queue
+	4,  // 17: millrace.v1.GetQueueResponse.last_hour:type_name -> millrace.v1.QueueMinute
+	1,  // 18: millrace.v1.UpdateQueueRequest.settings:type_name -> millrace.v1.QueueSettings
+	3,  // 19: millrace.v1.UpdateQueueResponse.queue:type_name -> millrace.v1.Queue
+	3,  // 20: millrace.v1.PauseQueueResponse.queue:type_name -> millrace.v1.Queue
+	3,  // 21: millrace.v1.ResumeQueueResponse.queue:type_name -> millrace.v1.Queue
+	5,  // 22: millrace.v1.QueueService.ListQueues:input_type -> millrace.v1.ListQueuesRequest
+	7,  // 23: millrace.v1.QueueService.GetQueue:input_type -> millrace.v1.GetQueueRequest
+	9,  // 24: millrace.v1.QueueService.UpdateQueue:input_type -> millrace.v1.UpdateQueueRequest
+	11, // 25: millrace.v1.QueueService.PauseQueue:input_type -> millrace.v1.PauseQueueRequest
+	13, // 26: millrace.v1.QueueService.ResumeQueue:input_type -> millrace.v1.ResumeQueueRequest
+	15, // 27: millrace.v1.QueueService.PurgeQueue:input_type -> millrace.v1.PurgeQueueRequest
+	17, // 28: millrace.v1.QueueService.DeleteQueue:input_type -> millrace.v1.DeleteQueueRequest
+	6,  // 29: millrace.v1.QueueService.ListQueues:output_type -> millrace.v1.ListQueuesResponse
+	8,  // 30: millrace.v1.QueueService.GetQueue:output_type -> millrace.v1.GetQueueResponse
+	10, // 31: millrace.v1.QueueService.UpdateQueue:output_type -> millrace.v1.UpdateQueueResponse
+	12, // 32: millrace.v1.QueueService.PauseQueue:output_type -> millrace.v1.PauseQueueResponse
+	14, // 33: millrace.v1.QueueService.ResumeQueue:output_type -> millrace.v1.ResumeQueueResponse
+	16, // 34: millrace.v1.QueueService.PurgeQueue:output_type -> millrace.v1.PurgeQueueResponse
+	18, // 35: millrace.v1.QueueService.DeleteQueue:output_type -> millrace.v1.DeleteQueueResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_queue_service_proto_init() }
@@ -1287,7 +1370,7 @@ func file_millrace_v1_queue_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_queue_service_proto_rawDesc), len(file_millrace_v1_queue_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -17,7 +17,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmillrace/v1/admin_service.proto\x12\x0bmillrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xe1\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12+\n\ndurability\x18\x02 \x01(\x0e\x32\x17.millrace.v1.Durability\x12\x36\n\x13\x64urability_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstore_format\x18\x05 \x01(\r\x12\x15\n\rstore_backend\x18\x06 \x01(\t\x12\x0e\n\x06queues\x18\x07 \x01(\r\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x14\n\x0cjobs_waiting\x18\t \x01(\x04\x12\x14\n\x0cjobs_running\x18\n \x01(\x04\x12\'\n\x03now\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x11\x43heckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12\x43heckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t*k\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_SYNC\x10\x01\x12\x17\n\x13\x44URABILITY_INTERVAL\x10\x02\x12\x13\n\x0f\x44URABILITY_NONE\x10\x03\x32\xb5\x01\n\x0c\x41\x64minService\x12V\n\rGetServerInfo\x12!.millrace.v1.GetServerInfoRequest\x1a\".millrace.v1.GetServerInfoResponse\x12M\n\nCheckpoint\x12\x1e.millrace.v1.CheckpointRequest\x1a\x1f.millrace.v1.CheckpointResponseBW\n\x14io.millrace.proto.v1P\x01Z=github.com/millrace/millrace/clients/go/millracepb;millracepbb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmillrace/v1/admin_service.proto\x12\x0bmillrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xe1\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12+\n\ndurability\x18\x02 \x01(\x0e\x32\x17.millrace.v1.Durability\x12\x36\n\x13\x64urability_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstore_format\x18\x05 \x01(\r\x12\x15\n\rstore_backend\x18\x06 \x01(\t\x12\x0e\n\x06queues\x18\x07 \x01(\r\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x14\n\x0cjobs_waiting\x18\t \x01(\x04\x12\x14\n\x0cjobs_running\x18\n \x01(\x04\x12\'\n\x03now\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x11\x43heckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12\x43heckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x15\n\x13StreamBackupRequest\"\x86\x01\n\x14StreamBackupResponse\x12\'\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.millrace.v1.BackupFileH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12-\n\x07summary\x18\x03 \x01(\x0b\x32\x1a.millrace.v1.BackupSummaryH\x00\x42\x06\n\x04part\")\n\nBackupFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x82\x01\n\rBackupSummary\x12\r\n\x05\x66iles\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12,\n\x08taken_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x14\n\x0cstore_format\x18\x05 \x01(\r\":\n\x12SetLogLevelRequest\x12$\n\x05level\x18\x01 \x01(\x0e\x32\x15.millrace.v1.LogLevel\"j\n\x13SetLogLevelResponse\x12$\n\x05level\x18\x01 \x01(\x0e\x32\x15.millrace.v1.LogLevel\x12-\n\x0eprevious_level\x18\x02 \x01(\x0e\x32\x15.millrace.v1.LogLevel*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04*k\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_SYNC\x10\x01\x12\x17\n\x13\x44URABILITY_INTERVAL\x10\x02\x12\x13\n\x0f\x44URABILITY_NONE\x10\x03\x32\xde\x02\n\x0c\x41\x64minService\x12V\n\rGetServerInfo\x12!.millrace.v1.GetServerInfoRequest\x1a\".millrace.v1.GetServerInfoResponse\x12M\n\nCheckpoint\x12\x1e.millrace.v1.CheckpointRequest\x1a\x1f.millrace.v1.CheckpointResponse\x12U\n\x0cStreamBackup\x12 .millrace.v1.StreamBackupRequest\x1a!.millrace.v1.StreamBackupResponse0\x01\x12P\n\x0bSetLogLevel\x12\x1f.millrace.v1.SetLogLevelRequest\x1a .millrace.v1.SetLogLevelResponseBW\n\x14io.millrace.proto.v1P\x01Z=github.com/millrace/millrace/clients/go/millracepb;millracepbb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,8 +25,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millrace.v1.admin_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024io.millrace.proto.v1P\001Z=github.com/millrace/millrace/clients/go/millracepb;millracepb'
-  _globals['_DURABILITY']._serialized_start=564
-  _globals['_DURABILITY']._serialized_end=671
+  _globals['_LOGLEVEL']._serialized_start=1068
+  _globals['_LOGLEVEL']._serialized_end=1190
+  _globals['_DURABILITY']._serialized_start=1192
+  _globals['_DURABILITY']._serialized_end=1299
   _globals['_GETSERVERINFOREQUEST']._serialized_start=113
   _globals['_GETSERVERINFOREQUEST']._serialized_end=135
   _globals['_GETSERVERINFORESPONSE']._serialized_start=138
@@ -35,6 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINTREQUEST']._serialized_end=526
   _globals['_CHECKPOINTRESPONSE']._serialized_start=528
   _globals['_CHECKPOINTRESPONSE']._serialized_end=562
-  _globals['_ADMINSERVICE']._serialized_start=674
-  _globals['_ADMINSERVICE']._serialized_end=855
+  _globals['_STREAMBACKUPREQUEST']._serialized_start=564
+  _globals['_STREAMBACKUPREQUEST']._serialized_end=585
+  _globals['_STREAMBACKUPRESPONSE']._serialized_start=588
+  _globals['_STREAMBACKUPRESPONSE']._serialized_end=722
+  _globals['_BACKUPFILE']._serialized_start=724
+  _globals['_BACKUPFILE']._serialized_end=765
+  _globals['_BACKUPSUMMARY']._serialized_start=768
+  _globals['_BACKUPSUMMARY']._serialized_end=898
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=900
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=958
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=960
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=1066
+  _globals['_ADMINSERVICE']._serialized_start=1302
+  _globals['_ADMINSERVICE']._serialized_end=1652
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,16 @@ class AdminServiceStub(object):
                 request_serializer=millrace_dot_v1_dot_admin__service__pb2.CheckpointRequest.SerializeToString,
                 response_deserializer=millrace_dot_v1_dot_admin__service__pb2.CheckpointResponse.FromString,
                 _registered_method=True)
+        self.StreamBackup = channel.unary_stream(
+                '/millrace.v1.AdminService/StreamBackup',
+                request_serializer=millrace_dot_v1_dot_admin__service__pb2.StreamBackupRequest.SerializeToString,
+                response_deserializer=millrace_dot_v1_dot_admin__service__pb2.StreamBackupResponse.FromString,
+                _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/millrace.v1.AdminService/SetLogLevel',
+                request_serializer=millrace_dot_v1_dot_admin__service__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=millrace_dot_v1_dot_admin__service__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -71,6 +81,21 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamBackup(self, request, context):
+        """A consistent copy of the store, file by file, taken while everything goes on. One at a time; a reader that takes nothing for a
+        minute is ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLogLevel(self, request, context):
+        """What is logged from now on, until the server stops.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -83,6 +108,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Checkpoint,
                     request_deserializer=millrace_dot_v1_dot_admin__service__pb2.CheckpointRequest.FromString,
                     response_serializer=millrace_dot_v1_dot_admin__service__pb2.CheckpointResponse.SerializeToString,
+            ),
+            'StreamBackup': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamBackup,
+                    request_deserializer=millrace_dot_v1_dot_admin__service__pb2.StreamBackupRequest.FromString,
+                    response_serializer=millrace_dot_v1_dot_admin__service__pb2.StreamBackupResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=millrace_dot_v1_dot_admin__service__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=millrace_dot_v1_dot_admin__service__pb2.SetLogLevelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +174,60 @@ class AdminService(object):
             '/millrace.v1.AdminService/Checkpoint',
             millrace_dot_v1_dot_admin__service__pb2.CheckpointRequest.SerializeToString,
             millrace_dot_v1_dot_admin__service__pb2.CheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/millrace.v1.AdminService/StreamBackup',
+            millrace_dot_v1_dot_admin__service__pb2.StreamBackupRequest.SerializeToString,
+            millrace_dot_v1_dot_admin__service__pb2.StreamBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.v1.AdminService/SetLogLevel',
+            millrace_dot_v1_dot_admin__service__pb2.SetLogLevelRequest.SerializeToString,
+            millrace_dot_v1_dot_admin__service__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,7 +19,7 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from millrace._proto.v1 import common_pb2 as millrace_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmillrace/v1/queue_service.proto\x12\x0bmillrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x18millrace/v1/common.proto\"\x81\x04\n\rQueueSettings\x12$\n\x04mode\x18\x01 \x01(\x0e\x32\x16.millrace.v1.QueueMode\x12\x30\n\nmax_length\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x31\n\x0bmax_running\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x35\n\x0frate_per_second\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x30\n\nrate_burst\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12.\n\x0cretry_policy\x18\x06 \x01(\x0b\x32\x18.millrace.v1.RetryPolicy\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10retention_failed\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0fretention_count\x18\n \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xac\x01\n\x0bQueueCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x04\x12\x11\n\tscheduled\x18\x02 \x01(\x04\x12\x10\n\x08retrying\x18\x03 \x01(\x04\x12\x0f\n\x07\x62locked\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x01(\x04\x12\x11\n\tsucceeded\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x04\x12\x11\n\tcancelled\x18\x08 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\t \x01(\x04\"\xab\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08settings\x18\x02 \x01(\x0b\x32\x1a.millrace.v1.QueueSettings\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12(\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x18.millrace.v1.QueueCounts\x12\x33\n\x0foldest_ready_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\noldest_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\x1a\n\x12\x63reated_per_second\x18\x08 \x01(\x01\x12\x1b\n\x13\x66inished_per_second\x18\t \x01(\x01\":\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListQueuesResponse\x12\"\n\x06queues\x18\x01 \x03(\x0b\x32\x12.millrace.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"P\n\x12UpdateQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08settings\x18\x02 \x01(\x0b\x32\x1a.millrace.v1.QueueSettings\"8\n\x13UpdateQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"!\n\x11PauseQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x12PauseQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"\"\n\x12ResumeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x13ResumeQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"!\n\x11PurgeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x12PurgeQueueResponse\x12\x0e\n\x06purged\x18\x01 \x01(\x04\"\"\n\x12\x44\x65leteQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteQueueResponse*W\n\tQueueMode\x12\x1a\n\x16QUEUE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11QUEUE_MODE_STRICT\x10\x01\x12\x17\n\x13QUEUE_MODE_WEIGHTED\x10\x02\x32\xba\x04\n\x0cQueueService\x12M\n\nListQueues\x12\x1e.millrace.v1.ListQueuesRequest\x1a\x1f.millrace.v1.ListQueuesResponse\x12G\n\x08GetQueue\x12\x1c.millrace.v1.GetQueueRequest\x1a\x1d.millrace.v1.GetQueueResponse\x12P\n\x0bUpdateQueue\x12\x1f.millrace.v1.UpdateQueueRequest\x1a .millrace.v1.UpdateQueueResponse\x12M\n\nPauseQueue\x12\x1e.millrace.v1.PauseQueueRequest\x1a\x1f.millrace.v1.PauseQueueResponse\x12P\n\x0bResumeQueue\x12\x1f.millrace.v1.ResumeQueueRequest\x1a .millrace.v1.ResumeQueueResponse\x12M\n\nPurgeQueue\x12\x1e.millrace.v1.PurgeQueueRequest\x1a\x1f.millrace.v1.PurgeQueueResponse\x12P\n\x0b\x44\x65leteQueue\x12\x1f.millrace.v1.DeleteQueueRequest\x1a .millrace.v1.DeleteQueueResponseBW\n\x14io.millrace.proto.v1P\x01Z=github.com/millrace/millrace/clients/go/millracepb;millracepbb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmillrace/v1/queue_service.proto\x12\x0bmillrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x18millrace/v1/common.proto\"\x81\x04\n\rQueueSettings\x12$\n\x04mode\x18\x01 \x01(\x0e\x32\x16.millrace.v1.QueueMode\x12\x30\n\nmax_length\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x31\n\x0bmax_running\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x35\n\x0frate_per_second\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x30\n\nrate_burst\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12.\n\x0cretry_policy\x18\x06 \x01(\x0b\x32\x18.millrace.v1.RetryPolicy\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10retention_failed\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0fretention_count\x18\n \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xac\x01\n\x0bQueueCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x04\x12\x11\n\tscheduled\x18\x02 \x01(\x04\x12\x10\n\x08retrying\x18\x03 \x01(\x04\x12\x0f\n\x07\x62locked\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x01(\x04\x12\x11\n\tsucceeded\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x04\x12\x11\n\tcancelled\x18\x08 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\t \x01(\x04\"\xab\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08settings\x18\x02 \x01(\x0b\x32\x1a.millrace.v1.QueueSettings\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12(\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x18.millrace.v1.QueueCounts\x12\x33\n\x0foldest_ready_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\noldest_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07workers\x18\x07 \x01(\r\x12\x1a\n\x12\x63reated_per_second\x18\x08 \x01(\x01\x12\x1b\n\x13\x66inished_per_second\x18\t \x01(\x01\"`\n\x0bQueueMinute\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reated\x18\x02 \x01(\r\x12\x10\n\x08\x66inished\x18\x03 \x01(\r\":\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListQueuesResponse\x12\"\n\x06queues\x18\x01 \x03(\x0b\x32\x12.millrace.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x10GetQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\x12+\n\tlast_hour\x18\x02 \x03(\x0b\x32\x18.millrace.v1.QueueMinute\"P\n\x12UpdateQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x08settings\x18\x02 \x01(\x0b\x32\x1a.millrace.v1.QueueSettings\"8\n\x13UpdateQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"!\n\x11PauseQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x12PauseQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"\"\n\x12ResumeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x13ResumeQueueResponse\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.millrace.v1.Queue\"!\n\x11PurgeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x12PurgeQueueResponse\x12\x0e\n\x06purged\x18\x01 \x01(\x04\"\"\n\x12\x44\x65leteQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteQueueResponse*W\n\tQueueMode\x12\x1a\n\x16QUEUE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11QUEUE_MODE_STRICT\x10\x01\x12\x17\n\x13QUEUE_MODE_WEIGHTED\x10\x02\x32\xba\x04\n\x0cQueueService\x12M\n\nListQueues\x12\x1e.millrace.v1.ListQueuesRequest\x1a\x1f.millrace.v1.ListQueuesResponse\x12G\n\x08GetQueue\x12\x1c.millrace.v1.GetQueueRequest\x1a\x1d.millrace.v1.GetQueueResponse\x12P\n\x0bUpdateQueue\x12\x1f.millrace.v1.UpdateQueueRequest\x1a .millrace.v1.UpdateQueueResponse\x12M\n\nPauseQueue\x12\x1e.millrace.v1.PauseQueueRequest\x1a\x1f.millrace.v1.PauseQueueResponse\x12P\n\x0bResumeQueue\x12\x1f.millrace.v1.ResumeQueueRequest\x1a .millrace.v1.ResumeQueueResponse\x12M\n\nPurgeQueue\x12\x1e.millrace.v1.PurgeQueueRequest\x1a\x1f.millrace.v1.PurgeQueueResponse\x12P\n\x0b\x44\x65leteQueue\x12\x1f.millrace.v1.DeleteQueueRequest\x1a .millrace.v1.DeleteQueueResponseBW\n\x14io.millrace.proto.v1P\x01Z=github.com/millrace/millrace/clients/go/millracepb;millracepbb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,42 +27,44 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millrace.v1.queue_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024io.millrace.proto.v1P\001Z=github.com/millrace/millrace/clients/go/millracepb;millracepb'
-  _globals['_QUEUEMODE']._serialized_start=1853
-  _globals['_QUEUEMODE']._serialized_end=1940
+  _globals['_QUEUEMODE']._serialized_start=1996
+  _globals['_QUEUEMODE']._serialized_end=2083
   _globals['_QUEUESETTINGS']._serialized_start=172
   _globals['_QUEUESETTINGS']._serialized_end=685
   _globals['_QUEUECOUNTS']._serialized_start=688
   _globals['_QUEUECOUNTS']._serialized_end=860
   _globals['_QUEUE']._serialized_start=863
   _globals['_QUEUE']._serialized_end=1162
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1164
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1222
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1224
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1305
-  _globals['_GETQUEUEREQUEST']._serialized_start=1307
-  _globals['_GETQUEUEREQUEST']._serialized_end=1338
-  _globals['_GETQUEUERESPONSE']._serialized_start=1340
-  _globals['_GETQUEUERESPONSE']._serialized_end=1393
-  _globals['_UPDATEQUEUEREQUEST']._serialized_start=1395
-  _globals['_UPDATEQUEUEREQUEST']._serialized_end=1475
-  _globals['_UPDATEQUEUERESPONSE']._serialized_start=1477
-  _globals['_UPDATEQUEUERESPONSE']._serialized_end=1533
-  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1535
-  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1568
-  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1570
-  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1625
-  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1627
-  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1661
-  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1663
-  _globals['_RESUMEQUEUERESPONSE']._serialized_end=1719
-  _globals['_PURGEQUEUEREQUEST']._serialized_start=1721
-  _globals['_PURGEQUEUEREQUEST']._serialized_end=1754
-  _globals['_PURGEQUEUERESPONSE']._serialized_start=1756
-  _globals['_PURGEQUEUERESPONSE']._serialized_end=1792
-  _globals['_DELETEQUEUEREQUEST']._serialized_start=1794
-  _globals['_DELETEQUEUEREQUEST']._serialized_end=1828
-  _globals['_DELETEQUEUERESPONSE']._serialized_start=1830
-  _globals['_DELETEQUEUERESPONSE']._serialized_end=1851
-  _globals['_QUEUESERVICE']._serialized_start=1943
-  _globals['_QUEUESERVICE']._serialized_end=2513
+  _globals['_QUEUEMINUTE']._serialized_start=1164
+  _globals['_QUEUEMINUTE']._serialized_end=1260
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1262
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1320
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1322
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1403
+  _globals['_GETQUEUEREQUEST']._serialized_start=1405
+  _globals['_GETQUEUEREQUEST']._serialized_end=1436
+  _globals['_GETQUEUERESPONSE']._serialized_start=1438
+  _globals['_GETQUEUERESPONSE']._serialized_end=1536
+  _globals['_UPDATEQUEUEREQUEST']._serialized_start=1538
+  _globals['_UPDATEQUEUEREQUEST']._serialized_end=1618
+  _globals['_UPDATEQUEUERESPONSE']._serialized_start=1620
+  _globals['_UPDATEQUEUERESPONSE']._serialized_end=1676
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1678
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1711
+  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1713
+  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1768
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1770
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1804
+  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1806
+  _globals['_RESUMEQUEUERESPONSE']._serialized_end=1862
+  _globals['_PURGEQUEUEREQUEST']._serialized_start=1864
+  _globals['_PURGEQUEUEREQUEST']._serialized_end=1897
+  _globals['_PURGEQUEUERESPONSE']._serialized_start=1899
+  _globals['_PURGEQUEUERESPONSE']._serialized_end=1935
+  _globals['_DELETEQUEUEREQUEST']._serialized_start=1937
+  _globals['_DELETEQUEUEREQUEST']._serialized_end=1971
+  _globals['_DELETEQUEUERESPONSE']._serialized_start=1973
+  _globals['_DELETEQUEUERESPONSE']._serialized_end=1994
+  _globals['_QUEUESERVICE']._serialized_start=2086
+  _globals['_QUEUESERVICE']._serialized_end=2656
 # @@protoc_insertion_point(module_scope)

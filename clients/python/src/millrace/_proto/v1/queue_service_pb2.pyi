@@ -88,6 +88,16 @@ class Queue(_message.Message):
     finished_per_second: float
     def __init__(self, name: _Optional[str] = ..., settings: _Optional[_Union[QueueSettings, _Mapping]] = ..., paused: bool = ..., counts: _Optional[_Union[QueueCounts, _Mapping]] = ..., oldest_ready_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., workers: _Optional[int] = ..., created_per_second: _Optional[float] = ..., finished_per_second: _Optional[float] = ...) -> None: ...
 
+class QueueMinute(_message.Message):
+    __slots__ = ("started_at", "created", "finished")
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    started_at: _timestamp_pb2.Timestamp
+    created: int
+    finished: int
+    def __init__(self, started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., created: _Optional[int] = ..., finished: _Optional[int] = ...) -> None: ...
+
 class ListQueuesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -111,10 +121,12 @@ class GetQueueRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetQueueResponse(_message.Message):
-    __slots__ = ("queue",)
+    __slots__ = ("queue", "last_hour")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
+    LAST_HOUR_FIELD_NUMBER: _ClassVar[int]
     queue: Queue
-    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+    last_hour: _containers.RepeatedCompositeFieldContainer[QueueMinute]
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ..., last_hour: _Optional[_Iterable[_Union[QueueMinute, _Mapping]]] = ...) -> None: ...
 
 class UpdateQueueRequest(_message.Message):
     __slots__ = ("name", "settings")
