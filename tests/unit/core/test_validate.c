@@ -641,7 +641,7 @@ static void test_every_request_is_checked(void **state) {
       g_free(message);
       count++;
     }
-  assert_int_equal(count, 49);
+  assert_int_equal(count, 51);
 }
 
 static void test_error_may_be_left_out(void **state) {
