@@ -103,7 +103,7 @@ static int load_rows(struct loader *loader, FILE *lines) {
   char *line = NULL;
   size_t capacity = 0;
   int code = CLI_OK;
-  for (ssize_t length; code == CLI_OK && (length = getline(&line, &capacity, lines)) >= 0;)
+  while (code == CLI_OK && getline(&line, &capacity, lines) >= 0)
     if (*g_strchomp(line))
       code = load_line(loader, line);
   free(line);
