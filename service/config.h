@@ -22,6 +22,10 @@ struct config {
   char *data_dir;
   char *checkpoint_dir; /* NULL: no checkpoints */
   char *port_file;      /* NULL: none */
+  char *token_file;     /* NULL: nobody is asked who calls */
+  char *tls_certificate_file; /* NULL: nothing is encrypted */
+  char *tls_key_file;
+  char *tls_client_ca_file; /* NULL: clients need no certificate */
   enum durability durability;
   int64_t durability_interval_ms;
   int64_t session_timeout_ms;
@@ -33,6 +37,7 @@ struct config {
   enum log_format log_format;
   enum log_level log_level;
   bool insecure;
+  bool monitor_public;
   bool dev;
   bool show_version; /* print the version and exit: nothing else is set */
   char **warnings;   /* sentences to log */

@@ -16,6 +16,7 @@
 #include "core/limits.h"
 #include "http/monitor.h"
 #include "log.h"
+#include "rpc/grants.h"
 #include "rpc/server.h"
 #include "store/records.h"
 #include "workers/hub.h"
@@ -106,9 +107,21 @@ static enum status open_monitor(struct service *service, struct error *error) {
   return monitor_open(&options, &service->monitor, error);
 }
 
+static void log_record(void *context, const struct rpc_record *record) {
+  (void)context;
+  log_event(strcmp(record->event, "audit") == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, record->event, "who", record->who, "from",
+            record->from, "method", record->method, "target", record->target, "result", record->result, "reason", record->reason);
+}
+
 static enum status open_rpc(struct service *service, struct error *error) {
-  struct rpc_options options = {
-      .addresses = (const char *const *)service->config.listen, .engine = service->engine, .hub = service->hub};
+  struct grants *grants = NULL;
+  if (service->config.token_file && grants_load(service->config.token_file, &grants, error))
+    return error->status;
+  struct rpc_options options = {.addresses = (const char *const *)service->config.listen,
+                                .engine = service->engine,
+                                .hub = service->hub,
+                                .take_grants = grants,
+                                .audience = {.tell = log_record}};
   return rpc_server_open(&options, &service->rpc, error);
 }
 
@@ -238,13 +251,32 @@ static void service_stop(struct service *service) {
   engine_stop(service->engine);
 }
 
-static void wait_for_end(const sigset_t *signals) {
+/* SIGHUP: what is read again are the files that --token-file and --tls-… name; the other settings are read at start only. A file
+ * with a mistake changes nothing. */
+static void service_reload(struct service *service) {
+  struct grants *grants;
+  struct error error;
+  if (!service->config.token_file) {
+    log_event(LOG_LEVEL_INFO, "reloaded", "reason", "there is no file to read again: settings are read at start only");
+    return;
+  }
+  if (grants_load(service->config.token_file, &grants, &error)) {
+    log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.token_file, "reason", error.message);
+    return;
+  }
+  char *count = g_strdup_printf("%zu", grants_count(grants));
+  rpc_server_set_grants(service->rpc, grants);
+  log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.token_file, "grants", count);
+  g_free(count);
+}
+
+static void wait_for_end(struct service *service, const sigset_t *signals) {
   int number;
   for (;;) {
     sigwait(signals, &number);
     if (number != SIGHUP)
       break;
-    log_event(LOG_LEVEL_INFO, "signal_ignored", "signal", signal_name(number), "reason", "settings are read at start only");
+    service_reload(service);
   }
   log_event(LOG_LEVEL_INFO, "stopping", "signal", signal_name(number));
 }
@@ -261,7 +293,7 @@ static int run(struct service *service, const sigset_t *signals) {
       say_ready(service);
       if (service->config.dev)
         say_what_to_try(service);
-      wait_for_end(signals);
+      wait_for_end(service, signals);
     }
     g_thread_unref(g_thread_new("signals", end_at_once, (gpointer)signals));
     service_stop(service);

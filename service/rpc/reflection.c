@@ -256,7 +256,7 @@ static void reflection_accept(struct call *call, const struct error *refused) {
 
 void reflection_route(struct route *route, const char *path) {
   route->path = path;
-  route->role = ROLE_NONE;
+  route->role = ROLE_ANY;
   route->always = true;
   route->call_bytes = sizeof(struct stream);
   route->accept = reflection_accept;

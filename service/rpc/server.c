@@ -11,6 +11,7 @@
 
 #include "core/limits.h"
 #include "rpc/attach.h"
+#include "rpc/audit.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
 #include "rpc/health.h"
@@ -64,13 +65,16 @@ static void call_discard(struct call *call) {
   g_free(call);
 }
 
-static enum status check_call(const struct call *call, struct error *error) {
+static enum status check_call(struct call *call, struct error *error) {
   const struct route *route = call->route;
   if (!route->always && !g_atomic_int_get(&route->server->serving)) {
     call_stopping_error(error);
     return STATUS_UNAVAILABLE;
   }
-  return auth_allow(route, call, error);
+  enum status status = auth_allow(route, call, error);
+  if (status)
+    audit_refusal(call, error);
+  return status;
 }
 
 static void call_arrived(struct tag *tag, bool ok) {
@@ -198,6 +202,10 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   struct rpc_server *server = g_new0(struct rpc_server, 1);
   server->engine = options->engine;
   server->hub = options->hub;
+  server->grants = options->take_grants;
+  server->asks_who = options->take_grants != NULL;
+  server->audience = options->audience;
+  pthread_mutex_init(&server->grants_lock, NULL);
   server->request_bytes_max = options->request_bytes_max ? options->request_bytes_max : REQUEST_BYTES_MAX;
   server->stream_backlog_bytes_max =
       options->stream_backlog_bytes_max ? options->stream_backlog_bytes_max : STREAM_BACKLOG_BYTES_DEFAULT;
@@ -248,6 +256,10 @@ void rpc_server_start(struct rpc_server *server) {
       post_call(&server->routes[i]);
   }
   server->poller = g_thread_new("rpc", poll_queue, server);
+}
+
+void rpc_server_set_grants(struct rpc_server *server, struct grants *take_grants) {
+  auth_set_grants(server, take_grants);
 }
 
 void rpc_server_set_serving(struct rpc_server *server, bool serving) {
@@ -328,6 +340,8 @@ void rpc_server_free(struct rpc_server *server) {
   grpc_completion_queue_destroy(server->queue);
   reflection_free(server->reflection);
   health_free(server->health);
+  grants_free(server->grants);
+  pthread_mutex_destroy(&server->grants_lock);
   g_free(server->routes);
   g_free(server->ports);
   pthread_mutex_destroy(&server->lock);

@@ -9,11 +9,31 @@
 #include "workers/hub.h"
 
 struct rpc_server;
+struct grants; /* see grants.h */
+
+/* Something for the record: an administrative action, or a call that was refused to its caller. Texts live during the call. */
+struct rpc_record {
+  const char *event;  /* "audit", "call_refused" */
+  const char *who;    /* name of the grant, or of the certificate; "-": nobody in particular */
+  const char *from;   /* address */
+  const char *method; /* "QueueService/PurgeQueue" */
+  const char *target; /* name or id; "": none */
+  const char *result; /* "OK", "NOT_FOUND" */
+  const char *reason; /* the sentence that was answered; "": none */
+};
+
+/* Who is told of such things; from any thread, must not block. */
+struct rpc_audience {
+  void (*tell)(void *context, const struct rpc_record *record); /* NULL: nobody */
+  void *context;
+};
 
 struct rpc_options {
   const char *const *addresses;    /* "127.0.0.1:7070", "unix:/run/millrace.sock", NULL-terminated */
   struct engine *engine;           /* borrowed */
   struct hub *hub;                 /* borrowed; for Attach */
+  struct grants *take_grants;      /* NULL: whoever reaches a port may do everything */
+  struct rpc_audience audience;
   size_t request_bytes_max;        /* 0: 4 MiB */
   size_t metadata_bytes_max;       /* 0: 16 KiB */
   unsigned streams_max;            /* per connection; 0: 1,000 */
@@ -26,6 +46,8 @@ uint16_t rpc_server_port(const struct rpc_server *server, size_t index);
 void rpc_server_start(struct rpc_server *server);
 /* Health SERVING or NOT_SERVING, told to watchers. NOT_SERVING until first called with true; requests before are UNAVAILABLE. */
 void rpc_server_set_serving(struct rpc_server *server, bool serving);
+/* In place of the grants at opening (which were not NULL). Calls under way whose grant is gone or different are ended. */
+void rpc_server_set_grants(struct rpc_server *server, struct grants *take_grants);
 /* Refuses new calls, gives running ones `grace_ms`, cancels the rest, joins. */
 void rpc_server_stop(struct rpc_server *server, int64_t grace_ms);
 void rpc_server_free(struct rpc_server *server); /* NULL is fine */

@@ -61,13 +61,13 @@ static void tell_reports(struct hub *hub, const struct id *session, uint64_t con
 /* ---- pipes ---- */
 
 /* Hash of the bearer token of the upgrade request. False: there is none. */
-static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]) {
+static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SECRET_HASH_BYTES]) {
   char *header;
   if (nng_pipe_get_string(pipe, NNG_OPT_WS_REQUEST_HEADER "Authorization", &header) != 0)
     return false;
   bool bearer = g_ascii_strncasecmp(header, authorization_scheme, strlen(authorization_scheme)) == 0;
   if (bearer)
-    seat_hash_token(header + strlen(authorization_scheme), out_hash);
+    secret_hash(header + strlen(authorization_scheme), strlen(header) - strlen(authorization_scheme), out_hash);
   nng_strfree(header);
   return bearer;
 }
@@ -99,7 +99,7 @@ static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nn
 
 /* The pipe is still invisible to its socket. `named`: the session of its path; NULL: the token names it. */
 static void pipe_knocks(struct hub *hub, struct seat *named, enum pipe_kind kind, nng_pipe pipe) {
-  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
+  uint8_t hash[SECRET_HASH_BYTES];
   bool has_token = hash_pipe_token(pipe, hash);
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
@@ -259,12 +259,12 @@ struct transport hub_transport(struct hub *hub) {
 
 bool hub_attach(struct hub *hub, const struct id *id, const char *token, const struct hub_stream *stream,
                 uint64_t *out_connection) {
-  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
-  seat_hash_token(token, hash);
+  uint8_t hash[SECRET_HASH_BYTES];
+  secret_hash(token, strlen(token), hash);
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
   struct seat *session = hub->engine ? g_hash_table_lookup(hub->sessions, id) : NULL;
-  bool fits = session && seat_token_equal(session->token_hash, hash);
+  bool fits = session && secret_equal(session->token_hash, hash);
   uint64_t ended = 0;
   if (fits) {
     ended = seat_attach(session, stream, ++hub->connections);
@@ -396,7 +396,7 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   pthread_mutex_init(&hub->lock, NULL);
   pthread_cond_init(&hub->closer_wakes, NULL);
   hub->sessions = g_hash_table_new(id_hash, id_equal_pointers);
-  hub->by_token = g_hash_table_new(seat_token_hash, seat_token_equal);
+  hub->by_token = g_hash_table_new(secret_key_hash, secret_key_equal);
   hub->pipes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
   g_queue_init(&hub->closing);
   int code = nng_aio_alloc(&hub->receiving, received, hub);

@@ -9,11 +9,11 @@ static bool pipe_stands(nng_pipe pipe) {
   return pipe.id != 0;
 }
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SESSION_TOKEN_HASH_BYTES]) {
+struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]) {
   struct seat *session = g_new0(struct seat, 1);
   session->hub = hub;
   session->id = *id;
-  memcpy(session->token_hash, token_hash, SESSION_TOKEN_HASH_BYTES);
+  memcpy(session->token_hash, token_hash, SECRET_HASH_BYTES);
   g_queue_init(&session->early);
   return session;
 }
@@ -29,28 +29,6 @@ void seat_free(struct seat *session) {
   outbox_close(session->outbox);
   forget_early(session);
   g_free(session);
-}
-
-void seat_hash_token(const char *token, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]) {
-  GChecksum *checksum = g_checksum_new(G_CHECKSUM_SHA256);
-  g_checksum_update(checksum, (const guchar *)token, -1);
-  gsize length = SESSION_TOKEN_HASH_BYTES;
-  g_checksum_get_digest(checksum, out_hash, &length);
-  g_checksum_free(checksum);
-}
-
-unsigned seat_token_hash(const void *hash) {
-  unsigned start; /* as random as the rest */
-  memcpy(&start, hash, sizeof start);
-  return start;
-}
-
-int seat_token_equal(const void *a, const void *b) {
-  const uint8_t *left = a, *right = b;
-  volatile uint8_t difference = 0;
-  for (int i = 0; i < SESSION_TOKEN_HASH_BYTES; i++)
-    difference |= left[i] ^ right[i];
-  return difference == 0;
 }
 
 static void close_pipe(struct seat *session, enum pipe_kind kind) {

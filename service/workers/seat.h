@@ -13,11 +13,11 @@
 
 #include <glib.h>
 
+#include "core/secret.h"
 #include "workers/hub.h"
 #include "workers/outbox.h"
 
 enum {
-  SESSION_TOKEN_HASH_BYTES = 32,   /* SHA-256 */
   SESSION_EARLY_MESSAGES_MAX = 16, /* kept of a reports pipe that waits for its jobs pipe */
 };
 
@@ -26,7 +26,7 @@ enum session_link { SESSION_APART, SESSION_PAIR, SESSION_STREAM };
 
 struct seat {
   struct id id;
-  uint8_t token_hash[SESSION_TOKEN_HASH_BYTES];
+  uint8_t token_hash[SECRET_HASH_BYTES];
   struct hub *hub;
   struct outbox *outbox;
   enum session_link link;
@@ -37,14 +37,9 @@ struct seat {
   size_t early_bytes;
 };
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SESSION_TOKEN_HASH_BYTES]);
+struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]);
 /* Blocks: see outbox_close. */
 void seat_free(struct seat *session);
-
-/* Tokens are known by their hashes. The latter two are for GHashTable; they compare in constant time. */
-void seat_hash_token(const char *token, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]);
-unsigned seat_token_hash(const void *hash);
-int seat_token_equal(const void *a, const void *b);
 
 /* Takes a pipe in; what is replaced is closed. `*out_ended` and `*out_begun` are the connections that ended and began by it, or
  * 0; `number` is what a new one would be called. */
