@@ -428,14 +428,15 @@ static enum status check_host(const struct config *config, const char *flag, con
   bool asks = config->token_file || config->tls_client_ca_file;
   if (is_loopback(host) || (encrypts && asks))
     return STATUS_OK;
-  return error_set(error, STATUS_INVALID_ARGUMENT, NULL,
-                   "--%s: '%s' can be reached from other machines, and this server %s. Listen on 127.0.0.1 or a unix socket; or "
-                   "encrypt (--tls-cert, --tls-key) and ask who calls (--token-file or --tls-client-ca); or add --insecure if the "
-                   "network is yours alone",
-                   flag, host,
-                   asks       ? "does not encrypt: tokens could be read on the way"
-                   : encrypts ? "does not ask who calls"
-                              : "neither encrypts nor asks who calls");
+  return error_set(
+      error, STATUS_INVALID_ARGUMENT, NULL,
+      "--%s: '%s' can be reached from other machines, and this server %s. Listen on 127.0.0.1 or a unix socket; or "
+      "encrypt (--tls-cert, --tls-key) and ask who calls (--token-file or --tls-client-ca); or add --insecure if the "
+      "network is yours alone",
+      flag, host,
+      asks       ? "does not encrypt: tokens could be read on the way"
+      : encrypts ? "does not ask who calls"
+                 : "neither encrypts nor asks who calls");
 }
 
 static enum status check_monitor(const struct config *config, struct error *error) {

@@ -20,9 +20,9 @@ struct config {
   struct config_address monitor_listen;
   struct config_address advertise; /* host NULL: none; port 0: the worker port's own */
   char *data_dir;
-  char *checkpoint_dir; /* NULL: no checkpoints */
-  char *port_file;      /* NULL: none */
-  char *token_file;     /* NULL: nobody is asked who calls */
+  char *checkpoint_dir;       /* NULL: no checkpoints */
+  char *port_file;            /* NULL: none */
+  char *token_file;           /* NULL: nobody is asked who calls */
   char *tls_certificate_file; /* NULL: nothing is encrypted */
   char *tls_key_file;
   char *tls_client_ca_file; /* NULL: clients need no certificate */

@@ -19,6 +19,7 @@
 #include "rpc/grants.h"
 #include "rpc/server.h"
 #include "store/records.h"
+#include "tls.h"
 #include "workers/hub.h"
 
 /* As --help tells. */
@@ -28,7 +29,8 @@ enum { TREE_DESCRIPTORS_MAX = 16, SIGNAL_REPEAT_MS = 500 };
 
 struct service {
   struct config config;
-  char *directory; /* of the store */
+  char *directory;       /* of the store */
+  struct tls_texts *tls; /* NULL: nothing is encrypted */
   struct store *store;
   struct hub *hub;
   struct engine *engine;
@@ -76,9 +78,14 @@ static enum status open_store(struct service *service, struct error *error) {
   return status ? status : store_format_open(service->store, high, low, error);
 }
 
+static enum status read_tls(struct service *service, struct error *error) {
+  return service->config.tls_certificate_file ? tls_load(&service->config, &service->tls, error) : STATUS_OK;
+}
+
 static enum status open_hub(struct service *service, struct error *error) {
   struct hub_options options = {.listen_host = service->config.worker_listen.host,
                                 .port = service->config.worker_listen.port,
+                                .tls = service->tls,
                                 .reports_bytes_max = REPORTS_BYTES_MAX,
                                 .sessions_max = SESSIONS_MAX};
   return hub_open(&options, &service->hub, error);
@@ -93,7 +100,7 @@ static enum status open_engine(struct service *service, struct error *error) {
                                    .session_timeout_ms = config->session_timeout_ms,
                                    .reconnect_grace_ms = config->reconnect_grace_ms,
                                    .heartbeat_ms = config->heartbeat_ms,
-                                   .worker_scheme = "ws",
+                                   .worker_scheme = service->tls ? "wss" : "ws",
                                    .worker_host = config->advertise.host,
                                    .worker_port = config->advertise.port ? config->advertise.port : hub_port(service->hub),
                                    .checkpoint_directory = config->checkpoint_dir,
@@ -121,13 +128,14 @@ static enum status open_rpc(struct service *service, struct error *error) {
                                 .engine = service->engine,
                                 .hub = service->hub,
                                 .take_grants = grants,
+                                .tls = service->tls,
                                 .audience = {.tell = log_record}};
   return rpc_server_open(&options, &service->rpc, error);
 }
 
 static enum status service_open(struct service *service, struct error *error) {
-  static enum status (*const steps[])(struct service *, struct error *) = {make_directory, open_store,   open_hub,
-                                                                           open_engine,    open_monitor, open_rpc};
+  static enum status (*const steps[])(struct service *, struct error *) = {read_tls,    make_directory, open_store, open_hub,
+                                                                           open_engine, open_monitor,   open_rpc};
   guard_init(&(struct guard_limits){.connections_max = service->config.connections_max,
                                     .connections_per_address_max = service->config.connections_per_address_max});
   enum status status = STATUS_OK;
@@ -186,7 +194,9 @@ static void say_ready(const struct service *service) {
     log_event(LOG_LEVEL_WARNING, "durability_reduced", "reason",
               "calls are acknowledged before they are on disk: a crash loses the last ones");
   if (config->insecure)
-    log_event(LOG_LEVEL_WARNING, "insecure", "reason", "nothing is encrypted and everybody who reaches a port may do everything");
+    log_event(LOG_LEVEL_WARNING, "insecure", "encrypted", config->tls_certificate_file ? "yes" : "no", "asks_who",
+              config->token_file || config->tls_client_ca_file ? "yes" : "no", "reason",
+              "addresses that other machines reach are allowed whatever protects them");
   log_event(LOG_LEVEL_INFO, "serving", "version", MILLRACE_VERSION, "store", service->directory);
 }
 
@@ -224,6 +234,7 @@ static void service_close(struct service *service) {
   hub_close(service->hub);
   engine_free(service->engine);
   store_close(service->store);
+  tls_free(service->tls);
   guard_stop();
   if (service->config.dev && service->directory &&
       nftw(service->directory, remove_entry, TREE_DESCRIPTORS_MAX, FTW_DEPTH | FTW_PHYS) != 0)
@@ -253,13 +264,9 @@ static void service_stop(struct service *service) {
 
 /* SIGHUP: what is read again are the files that --token-file and --tls-… name; the other settings are read at start only. A file
  * with a mistake changes nothing. */
-static void service_reload(struct service *service) {
+static void reload_grants(struct service *service) {
   struct grants *grants;
   struct error error;
-  if (!service->config.token_file) {
-    log_event(LOG_LEVEL_INFO, "reloaded", "reason", "there is no file to read again: settings are read at start only");
-    return;
-  }
   if (grants_load(service->config.token_file, &grants, &error)) {
     log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.token_file, "reason", error.message);
     return;
@@ -268,6 +275,34 @@ static void service_reload(struct service *service) {
   rpc_server_set_grants(service->rpc, grants);
   log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.token_file, "grants", count);
   g_free(count);
+}
+
+static void reload_tls(struct service *service) {
+  struct tls_texts *tls;
+  struct error error;
+  enum status status = tls_load(&service->config, &tls, &error);
+  if (!status) {
+    tls_free(service->tls);
+    service->tls = tls;
+    rpc_server_set_tls(service->rpc, tls);
+    status = hub_set_tls(service->hub, tls, &error);
+  }
+  if (status) {
+    log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.tls_certificate_file, "reason", error.message);
+    return;
+  }
+  char *expiry = tls_expiry(tls);
+  log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.tls_certificate_file, "expires", expiry);
+  g_free(expiry);
+}
+
+static void service_reload(struct service *service) {
+  if (service->config.token_file)
+    reload_grants(service);
+  if (service->tls)
+    reload_tls(service);
+  if (!service->config.token_file && !service->tls)
+    log_event(LOG_LEVEL_INFO, "reloaded", "reason", "there is no file to read again: settings are read at start only");
 }
 
 static void wait_for_end(struct service *service, const sigset_t *signals) {

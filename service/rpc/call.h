@@ -57,7 +57,8 @@ struct rpc_server {
   uint16_t *ports;
   size_t port_count;
   struct rpc_audience audience;
-  bool asks_who; /* there are grants, now and for good */
+  struct secure *secure; /* NULL: nothing is encrypted */
+  bool asks_who;         /* there are grants, now and for good */
   struct health *health;
   struct reflection *reflection;
   gint serving;
@@ -125,8 +126,8 @@ struct intake {
   struct request *request; /* one reference; NULL: none */
   gsize bytes;
 };
-/* `payload` may be NULL (an empty message). RESOURCE_EXHAUSTED: too much under way. PERMISSION_DENIED: it concerns a queue that is
- * not the caller's to use. */
+/* `payload` may be NULL (an empty message). RESOURCE_EXHAUSTED: too much under way. PERMISSION_DENIED: it concerns a queue that
+ * is not the caller's to use. */
 enum status intake_open(const struct call *call, grpc_byte_buffer *payload, struct intake *out_intake,
                         struct error *error) STATUS_CHECK;
 void intake_close(struct rpc_server *server, struct intake *intake);

@@ -102,7 +102,7 @@ static enum status check_message(const struct request *request, const ProtobufCM
     if (field->type == PROTOBUF_C_TYPE_STRING && names_queues(type, field->name, &absent)) {
       status = check_strings(request, field, member, count, absent, error);
     } else if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
-      ProtobufCMessage *const *children = is_repeated ? *(ProtobufCMessage **const *)member : member;
+      ProtobufCMessage *const *children = is_repeated ? *(ProtobufCMessage * *const *)member : member;
       for (size_t j = 0; j < count && !status; j++)
         status = check_child(request, field, children[j], error);
     }

@@ -16,6 +16,7 @@
 #include "rpc/call.h"
 #include "rpc/health.h"
 #include "rpc/reflection.h"
+#include "rpc/secure.h"
 #include "rpc/stream.h"
 #include "rpc/streams.h"
 #include "rpc/unary.h"
@@ -177,17 +178,19 @@ static enum status bind_addresses(struct rpc_server *server, const char *const *
   enum status status = STATUS_OK;
   server->port_count = g_strv_length((char **)addresses);
   server->ports = g_new0(uint16_t, server->port_count);
-  grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
   for (size_t i = 0; i < server->port_count && !status; i++) {
+    bool is_local = g_str_has_prefix(addresses[i], "unix:"); /* never leaves the machine */
+    grpc_server_credentials *credentials =
+        server->secure && !is_local ? secure_credentials(server->secure) : grpc_insecure_server_credentials_create();
     int port = grpc_server_add_http2_port(server->server, addresses[i], credentials);
+    grpc_server_credentials_release(credentials);
     if (port == 0)
       status =
           error_set(error, STATUS_UNAVAILABLE, NULL,
                     "can't listen on %s: the address is in use by another program, or is none of this machine's", addresses[i]);
-    else if (!g_str_has_prefix(addresses[i], "unix:"))
+    else if (!is_local)
       server->ports[i] = (uint16_t)port;
   }
-  grpc_server_credentials_release(credentials);
   return status;
 }
 
@@ -205,6 +208,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   server->grants = options->take_grants;
   server->asks_who = options->take_grants != NULL;
   server->audience = options->audience;
+  server->secure = options->tls ? secure_new(options->tls) : NULL;
   pthread_mutex_init(&server->grants_lock, NULL);
   server->request_bytes_max = options->request_bytes_max ? options->request_bytes_max : REQUEST_BYTES_MAX;
   server->stream_backlog_bytes_max =
@@ -260,6 +264,10 @@ void rpc_server_start(struct rpc_server *server) {
 
 void rpc_server_set_grants(struct rpc_server *server, struct grants *take_grants) {
   auth_set_grants(server, take_grants);
+}
+
+void rpc_server_set_tls(struct rpc_server *server, const struct tls_texts *tls) {
+  secure_set(server->secure, tls);
 }
 
 void rpc_server_set_serving(struct rpc_server *server, bool serving) {
@@ -347,6 +355,8 @@ void rpc_server_free(struct rpc_server *server) {
   pthread_mutex_destroy(&server->lock);
   pthread_mutex_destroy(&server->deferred_lock);
   pthread_cond_destroy(&server->changed);
+  struct secure *secure = server->secure;
   g_free(server);
-  grpc_shutdown_blocking();
+  grpc_shutdown_blocking(); /* until then ports may ask for certificates */
+  secure_free(secure);
 }

@@ -5,6 +5,7 @@
 #ifndef MILLRACE_RPC_SERVER_H
 #define MILLRACE_RPC_SERVER_H
 
+#include "core/tls.h"
 #include "engine/engine.h"
 #include "workers/hub.h"
 
@@ -29,10 +30,11 @@ struct rpc_audience {
 };
 
 struct rpc_options {
-  const char *const *addresses;    /* "127.0.0.1:7070", "unix:/run/millrace.sock", NULL-terminated */
-  struct engine *engine;           /* borrowed */
-  struct hub *hub;                 /* borrowed; for Attach */
-  struct grants *take_grants;      /* NULL: whoever reaches a port may do everything */
+  const char *const *addresses; /* "127.0.0.1:7070", "unix:/run/millrace.sock", NULL-terminated */
+  struct engine *engine;        /* borrowed */
+  struct hub *hub;              /* borrowed; for Attach */
+  struct grants *take_grants;   /* NULL: whoever reaches a port may do everything */
+  const struct tls_texts *tls;  /* NULL: nothing is encrypted. Unix sockets never are */
   struct rpc_audience audience;
   size_t request_bytes_max;        /* 0: 4 MiB */
   size_t metadata_bytes_max;       /* 0: 16 KiB */
@@ -48,6 +50,8 @@ void rpc_server_start(struct rpc_server *server);
 void rpc_server_set_serving(struct rpc_server *server, bool serving);
 /* In place of the grants at opening (which were not NULL). Calls under way whose grant is gone or different are ended. */
 void rpc_server_set_grants(struct rpc_server *server, struct grants *take_grants);
+/* For new connections, in place of what was given at opening (which was not NULL). */
+void rpc_server_set_tls(struct rpc_server *server, const struct tls_texts *tls);
 /* Refuses new calls, gives running ones `grace_ms`, cancels the rest, joins. */
 void rpc_server_stop(struct rpc_server *server, int64_t grace_ms);
 void rpc_server_free(struct rpc_server *server); /* NULL is fine */

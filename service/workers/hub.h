@@ -8,13 +8,15 @@
 #ifndef MILLRACE_WORKERS_HUB_H
 #define MILLRACE_WORKERS_HUB_H
 
+#include "core/tls.h"
 #include "engine/engine.h"
 
 struct hub;
 
 struct hub_options {
-  const char *listen_host; /* an IP address; NULL: 127.0.0.1. Any Host header is served. */
-  uint16_t port;           /* 0: any free one, see hub_port */
+  const char *listen_host;     /* an IP address; NULL: 127.0.0.1. Any Host header is served. */
+  uint16_t port;               /* 0: any free one, see hub_port */
+  const struct tls_texts *tls; /* NULL: no encryption, ws instead of wss */
   size_t reports_bytes_max;
   unsigned sessions_max;
 };
@@ -22,6 +24,9 @@ struct hub_options {
 /* Binds the port; nobody can join before hub_start, which gives it the engine. */
 enum status hub_open(const struct hub_options *options, struct hub **out_hub, struct error *error) STATUS_CHECK;
 uint16_t hub_port(const struct hub *hub);
+/* Other certificates, for a hub that has some: listens anew, as a listener can't change its own. All WebSockets are closed; their
+ * workers come back within the grace. UNAVAILABLE: the port was lost in between, only gRPC streams go on. */
+enum status hub_set_tls(struct hub *hub, const struct tls_texts *tls, struct error *error) STATUS_CHECK;
 /* The callbacks for engine_options.transport. */
 struct transport hub_transport(struct hub *hub);
 void hub_start(struct hub *hub, struct engine *engine);

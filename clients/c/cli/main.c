@@ -16,6 +16,7 @@ const struct command *const all_commands[] = {job_commands,
                                               check_commands,
                                               repair_commands,
                                               token_commands,
+                                              tls_commands,
                                               completion_commands,
                                               NULL};
 
@@ -28,8 +29,8 @@ static struct {
 static const GOptionEntry global_options[] = {
     {"address", 0, 0, G_OPTION_ARG_STRING, &global.address,
      "Server: host:port or unix:/path (MILLRACE_ADDRESS; default 127.0.0.1:7070)", "ADDRESS"},
-    {"token-file", 0, 0, G_OPTION_ARG_FILENAME, &global.token_file, "File with the token (MILLRACE_TOKEN_FILE, or the token itself: MILLRACE_TOKEN)",
-     "FILE"},
+    {"token-file", 0, 0, G_OPTION_ARG_FILENAME, &global.token_file,
+     "File with the token (MILLRACE_TOKEN_FILE, or the token itself: MILLRACE_TOKEN)", "FILE"},
     {"output", 'o', 0, G_OPTION_ARG_STRING, &global.output, "table (default) or json", "FORMAT"},
     {NULL, 0, 0, 0, NULL, NULL, NULL}};
 
@@ -54,7 +55,8 @@ static void print_commands(const char *group) {
 static void print_help(void) {
   printf("millrace: create jobs, run them, look after them.\n\nUsage: millrace COMMAND [OPTION…]\n\n");
   print_commands(NULL);
-  printf("\n`millrace COMMAND --help` tells more. Environment: MILLRACE_ADDRESS, MILLRACE_TOKEN, MILLRACE_WORKER_URL.\n%s\n",
+  printf("\n`millrace COMMAND --help` tells more. Environment: MILLRACE_ADDRESS, MILLRACE_WORKER_URL,\n"
+         "MILLRACE_TOKEN or MILLRACE_TOKEN_FILE; files for encryption: MILLRACE_CA, MILLRACE_CERTIFICATE, MILLRACE_KEY.\n%s\n",
          footer);
 }
 

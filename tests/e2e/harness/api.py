@@ -188,7 +188,8 @@ class Client:
             self.__dict__.pop(name, None)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20),
                    ("grpc.max_send_message_length", 64 << 20), ("grpc.initial_reconnect_backoff_ms", 50),
-                   ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
+                   # Also how long connecting may take: a handshake needs more.
+                   ("grpc.min_reconnect_backoff_ms", 20000 if self._credentials else 50), ("grpc.max_reconnect_backoff_ms", 200)]
         self._channel = (grpc.secure_channel(self.target, self._credentials, options=options) if self._credentials
                          else grpc.insecure_channel(self.target, options=options))
 

@@ -34,6 +34,8 @@ class Server:
         self.ports = {}
         self.process = None
         self.client = None
+        self.credentials = None      # of grpc, when it encrypts
+        self.ssl_context = None      # for its WebSockets then
         self.check_on_exit = True
         self.ready_s = None
 
@@ -85,7 +87,7 @@ class Server:
                 return False
             time.sleep(0.005)
         if self.client is None:
-            self.client = api.Client(self.target)
+            self.client = api.Client(self.target, credentials=self.credentials)
         else:
             self.client.reset()
         return api.eventually_serving(self.client, SOON_S, self.is_alive)
