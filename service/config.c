@@ -11,7 +11,7 @@
 #define FILE_GROUP "millraced"
 #define ENVIRONMENT_PREFIX "MILLRACED_"
 
-enum { LISTEN_MAX = 16, CONNECTIONS_MAX = 1000 * 1000 };
+enum { LISTEN_MAX = 16, CONNECTIONS_MAX = 1000 * 1000, MESSAGES_PER_SECOND_MAX = 10 * 1000 * 1000 };
 
 /* A setting: its flag is --name, its variable MILLRACED_NAME, its key name. `read` takes one value and says what is wrong with
  * it. */
@@ -76,6 +76,14 @@ static const char *read_connections(const char *value, void *field) {
   uint64_t number;
   if (!read_number(value, CONNECTIONS_MAX, &number) || number == 0)
     return "must be a number from 1 to 1000000";
+  *(uint32_t *)field = (uint32_t)number;
+  return NULL;
+}
+
+static const char *read_rate(const char *value, void *field) {
+  uint64_t number;
+  if (!read_number(value, MESSAGES_PER_SECOND_MAX, &number))
+    return "must be a number from 0 (any number) to 10000000";
   *(uint32_t *)field = (uint32_t)number;
   return NULL;
 }
@@ -216,6 +224,11 @@ static const struct setting settings[] = {
     {"max-connections", "NUMBER", "10000", "Connections to all ports together", read_connections, FIELD(connections_max), false},
     {"max-connections-per-address", "NUMBER", "10000", "Connections from one address", read_connections,
      FIELD(connections_per_address_max), false},
+    {"max-new-connections-per-second", "NUMBER", "200",
+     "Connections that one address may open, ten times as many at once; 0: any number", read_rate,
+     FIELD(new_connections_per_second_max), false},
+    {"max-messages-per-second", "NUMBER", "0", "Calls and messages of streams from one address; 0: any number", read_rate,
+     FIELD(messages_per_second_max), false},
     {"log-format", "text|json", "text", "Format of the log lines on standard error", read_log_format, FIELD(log_format), false},
     {"log-level", "LEVEL", "info", "Least level logged: debug, info, warning or error", read_log_level, FIELD(log_level), false},
     {"port-file", "PATH", NULL, "Write the ports listened on as JSON into this file once the server serves", read_text,

@@ -34,6 +34,8 @@ struct config {
   int64_t shutdown_grace_ms;
   uint32_t connections_max;
   uint32_t connections_per_address_max;
+  uint32_t new_connections_per_second_max;
+  uint32_t messages_per_second_max; /* 0: any number */
   enum log_format log_format;
   enum log_level log_level;
   bool insecure;

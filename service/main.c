@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -87,8 +88,12 @@ static enum status open_hub(struct service *service, struct error *error) {
                                 .port = service->config.worker_listen.port,
                                 .tls = service->tls,
                                 .reports_bytes_max = REPORTS_BYTES_MAX,
-                                .sessions_max = SESSIONS_MAX};
-  return hub_open(&options, &service->hub, error);
+                                .sessions_max = SESSIONS_MAX,
+                                .messages_per_second_max = service->config.messages_per_second_max};
+  enum status status = hub_open(&options, &service->hub, error);
+  if (!status)
+    guard_want_welcome(hub_port(service->hub));
+  return status;
 }
 
 static enum status open_engine(struct service *service, struct error *error) {
@@ -129,6 +134,7 @@ static enum status open_rpc(struct service *service, struct error *error) {
                                 .hub = service->hub,
                                 .take_grants = grants,
                                 .tls = service->tls,
+                                .messages_per_second_max = service->config.messages_per_second_max,
                                 .audience = {.tell = log_record}};
   return rpc_server_open(&options, &service->rpc, error);
 }
@@ -137,7 +143,8 @@ static enum status service_open(struct service *service, struct error *error) {
   static enum status (*const steps[])(struct service *, struct error *) = {read_tls,    make_directory, open_store, open_hub,
                                                                            open_engine, open_monitor,   open_rpc};
   guard_init(&(struct guard_limits){.connections_max = service->config.connections_max,
-                                    .connections_per_address_max = service->config.connections_per_address_max});
+                                    .connections_per_address_max = service->config.connections_per_address_max,
+                                    .new_per_second_max = service->config.new_connections_per_second_max});
   enum status status = STATUS_OK;
   for (size_t i = 0; i < G_N_ELEMENTS(steps) && !status; i++)
     status = steps[i](service, error);
@@ -318,6 +325,13 @@ static void wait_for_end(struct service *service, const sigset_t *signals) {
 
 /* ---- main ---- */
 
+/* The memory of a process that knows secrets has them in many places: keys, tokens that callers sent and payloads around them. So
+ * none of it is ever dumped, nor shown to other processes of the same user. */
+static void keep_secrets(const struct config *config) {
+  if (config->token_file || config->tls_key_file)
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
 static int run(struct service *service, const sigset_t *signals) {
   struct error error;
   enum status status = service_open(service, &error);
@@ -362,6 +376,7 @@ int main(int argument_count, char **arguments) {
     config_fini(&service.config);
     return EXIT_STOPPED;
   }
+  keep_secrets(&service.config);
   log_init(service.config.log_format, service.config.log_level);
   for (char **warning = service.config.warnings; *warning; warning++)
     log_event(LOG_LEVEL_WARNING, "setting_unknown", "reason", *warning);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/call.h"
 
+#include <grpc/support/alloc.h>
+
 #include "rpc/auth.h"
 #include "rpc/codec.h"
+#include "rpc/rates.h"
 #include "rpc/scope.h"
 
 #if defined(__has_feature)
@@ -103,6 +106,23 @@ void call_release(struct call *call) {
   if (server->calls == 0)
     pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
+}
+
+enum status call_count_message(const struct call *call, struct error *error) {
+  struct rates *rates = call->route->server->rates;
+  int64_t wait_ms;
+  if (!rates)
+    return STATUS_OK;
+  char *peer = grpc_call_get_peer(call->call);
+  bool fits = rates_take(rates, peer, g_get_monotonic_time() / 1000, &wait_ms);
+  gpr_free(peer);
+  if (fits)
+    return STATUS_OK;
+  error_set(error, STATUS_RESOURCE_EXHAUSTED, NULL,
+            "your address sends more messages a second than this server takes (--max-messages-per-second); send fewer");
+  error_reason(error, "TOO_MANY_MESSAGES", NULL);
+  error->retry_after_ms = wait_ms;
+  return STATUS_RESOURCE_EXHAUSTED;
 }
 
 void call_lasts(struct call *call, void (*stop)(struct call *call)) {

@@ -58,6 +58,7 @@ struct rpc_server {
   size_t port_count;
   struct rpc_audience audience;
   struct secure *secure; /* NULL: nothing is encrypted */
+  struct rates *rates;   /* NULL: any number of calls */
   bool asks_who;         /* there are grants, now and for good */
   struct health *health;
   struct reflection *reflection;
@@ -114,6 +115,9 @@ struct call {
 
 /* Ends the life of an accepted call: frees it with all that came with it. */
 void call_release(struct call *call);
+
+/* Counts a message that came in on the call (the call itself is one). RESOURCE_EXHAUSTED: its address sends too many. */
+enum status call_count_message(const struct call *call, struct error *error) STATUS_CHECK;
 
 /* From now on `stop` is called when the server stops, with its lock held: it makes the call end soon and releases nothing. */
 void call_lasts(struct call *call, void (*stop)(struct call *call));

@@ -220,7 +220,8 @@ static void reflection_message(struct stream *stream, grpc_byte_buffer *buffer) 
     return;
   }
   struct arena *arena = arena_new(codec_arena_bytes_max(buffer));
-  if (codec_unpack(buffer, &grpc__reflection__v1__server_reflection_request__descriptor, arena, &message, &error)) {
+  if (call_count_message(&stream->call, &error) ||
+      codec_unpack(buffer, &grpc__reflection__v1__server_reflection_request__descriptor, arena, &message, &error)) {
     stream_end(stream, &error);
   } else {
     Response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;

@@ -15,6 +15,7 @@
 #include "rpc/auth.h"
 #include "rpc/call.h"
 #include "rpc/health.h"
+#include "rpc/rates.h"
 #include "rpc/reflection.h"
 #include "rpc/secure.h"
 #include "rpc/stream.h"
@@ -26,7 +27,8 @@ enum {
   STREAM_BACKLOG_BYTES_DEFAULT = 32 << 20,
   TRANSPORT_BYTES_MAX = 512 << 20, /* what libgrpc may hold for all connections */
   HANDSHAKE_TIMEOUT_MS = 5000,
-  KEEPALIVE_MS = 30 * 1000, /* a peer that is silent for so long is asked whether it lives */
+  IDLE_MS_MAX = 15 * 60 * 1000, /* a connection without calls is closed; its client makes a new one when it needs one */
+  KEEPALIVE_MS = 30 * 1000,     /* a peer that is silent for so long is asked whether it lives */
   KEEPALIVE_TIMEOUT_MS = 10 * 1000,
   CLIENT_PING_INTERVAL_MIN_MS = 5000, /* clients that ask more often are sent away */
   CALLS_POSTED = 16,                  /* per route, ahead of their arrival */
@@ -72,7 +74,10 @@ static enum status check_call(struct call *call, struct error *error) {
     call_stopping_error(error);
     return STATUS_UNAVAILABLE;
   }
-  enum status status = auth_allow(route, call, error);
+  enum status status = call_count_message(call, error);
+  if (status)
+    return status;
+  status = auth_allow(route, call, error);
   if (status)
     audit_refusal(call, error);
   return status;
@@ -157,6 +162,7 @@ static void create_server(struct rpc_server *server, const struct rpc_options *o
       integer(GRPC_ARG_MAX_METADATA_SIZE, options->metadata_bytes_max ? options->metadata_bytes_max : METADATA_BYTES_MAX),
       integer(GRPC_ARG_MAX_CONCURRENT_STREAMS, options->streams_max ? options->streams_max : STREAMS_MAX_DEFAULT),
       integer(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS),
+      integer(GRPC_ARG_MAX_CONNECTION_IDLE_MS, IDLE_MS_MAX),
       integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
       integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
       integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
@@ -208,6 +214,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   server->grants = options->take_grants;
   server->asks_who = options->take_grants != NULL;
   server->audience = options->audience;
+  server->rates = options->messages_per_second_max ? rates_new(options->messages_per_second_max) : NULL;
   server->secure = options->tls ? secure_new(options->tls) : NULL;
   pthread_mutex_init(&server->grants_lock, NULL);
   server->request_bytes_max = options->request_bytes_max ? options->request_bytes_max : REQUEST_BYTES_MAX;
@@ -349,6 +356,7 @@ void rpc_server_free(struct rpc_server *server) {
   reflection_free(server->reflection);
   health_free(server->health);
   grants_free(server->grants);
+  rates_free(server->rates);
   pthread_mutex_destroy(&server->grants_lock);
   g_free(server->routes);
   g_free(server->ports);

@@ -36,10 +36,11 @@ struct rpc_options {
   struct grants *take_grants;   /* NULL: whoever reaches a port may do everything */
   const struct tls_texts *tls;  /* NULL: nothing is encrypted. Unix sockets never are */
   struct rpc_audience audience;
-  size_t request_bytes_max;        /* 0: 4 MiB */
-  size_t metadata_bytes_max;       /* 0: 16 KiB */
-  unsigned streams_max;            /* per connection; 0: 1,000 */
-  size_t stream_backlog_bytes_max; /* unsent on one stream before it is ended; 0: 32 MiB */
+  size_t request_bytes_max;         /* 0: 4 MiB */
+  size_t metadata_bytes_max;        /* 0: 16 KiB */
+  unsigned streams_max;             /* per connection; 0: 1,000 */
+  uint32_t messages_per_second_max; /* from one address; 0: any number */
+  size_t stream_backlog_bytes_max;  /* unsent on one stream before it is ended; 0: 32 MiB */
 };
 
 enum status rpc_server_open(const struct rpc_options *options, struct rpc_server **out_server, struct error *error) STATUS_CHECK;

@@ -146,7 +146,8 @@ static void work_done(struct request *request, const struct error *error, const 
 static struct work *work_new(struct pipeline *pipeline, grpc_byte_buffer *buffer) {
   struct work *work = g_new0(struct work, 1);
   work->pipeline = pipeline;
-  if (intake_open(&pipeline->stream.call, buffer, &work->intake, &work->error)) {
+  if (call_count_message(&pipeline->stream.call, &work->error) ||
+      intake_open(&pipeline->stream.call, buffer, &work->intake, &work->error)) {
     work->has_failed = true;
     work->is_done = true;
   } else {

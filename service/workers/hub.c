@@ -82,6 +82,23 @@ static struct seat *session_of_pipe(struct hub *hub, nng_pipe pipe) {
   return id ? g_hash_table_lookup(hub->sessions, id) : NULL;
 }
 
+/* Tells the guard that this connection is a worker's. */
+static void welcome(nng_pipe pipe) {
+  struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+  nng_sockaddr address;
+  if (nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address) != 0)
+    return;
+  if (address.s_family == NNG_AF_INET) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&peer;
+    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = address.s_in.sa_port, .sin_addr = {address.s_in.sa_addr}};
+  } else if (address.s_family == NNG_AF_INET6) {
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&peer;
+    *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = address.s_in6.sa_port};
+    memcpy(&v6->sin6_addr, address.s_in6.sa_addr, sizeof v6->sin6_addr);
+  }
+  guard_welcome(&peer);
+}
+
 /* Takes in a pipe whose token fits. Under the gate; `lock` is held and given back. */
 static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nng_pipe pipe) {
   uint64_t ended = 0, begun = 0;
@@ -110,6 +127,7 @@ static void pipe_knocks(struct hub *hub, struct seat *named, enum pipe_kind kind
   pthread_mutex_lock(&hub->lock);
   struct seat *session = has_token && hub->engine ? g_hash_table_lookup(hub->by_token, hash) : NULL;
   if (session && (!named || session == named)) {
+    welcome(pipe);
     admit(hub, session, kind, pipe);
     pthread_mutex_unlock(&hub->gate);
     return;
@@ -159,6 +177,9 @@ static void take_reports(struct hub *hub, nng_msg *take_message) {
   nng_pipe pipe = nng_msg_get_pipe(take_message);
   struct seat *session = session_of_pipe(hub, pipe);
   if (!session || session->pipes[PIPE_REPORTS].id != pipe.id || !hub->engine) {
+    pthread_mutex_unlock(&hub->lock);
+  } else if (!seat_count_message(session, hub->options.messages_per_second_max)) {
+    seat_break_pipe(session, PIPE_REPORTS);
     pthread_mutex_unlock(&hub->lock);
   } else if (session->link == SESSION_PAIR) {
     struct id id = session->id;

@@ -68,6 +68,11 @@ void seat_break(struct seat *session) {
       nng_pipe_close(session->pipes[kind]);
 }
 
+void seat_break_pipe(struct seat *session, enum pipe_kind kind) {
+  if (pipe_stands(session->pipes[kind]))
+    nng_pipe_close(session->pipes[kind]);
+}
+
 void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
                uint64_t *out_begun) {
   *out_ended = session->link == SESSION_PAIR ? seat_end(session) : 0;
@@ -114,6 +119,15 @@ bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length) {
   bool sent = outbox_send(session->outbox, take_bytes, length);
   g_free(take_bytes);
   return sent;
+}
+
+bool seat_count_message(struct seat *session, uint32_t per_second_max) {
+  int64_t second = g_get_monotonic_time() / G_USEC_PER_SEC;
+  if (session->second != second)
+    session->second_messages = 0;
+  session->second = second;
+  session->second_messages++;
+  return per_second_max == 0 || session->second_messages <= per_second_max;
 }
 
 bool seat_keep_early(struct seat *session, nng_msg *take_message, size_t bytes_max) {

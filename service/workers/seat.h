@@ -35,6 +35,8 @@ struct seat {
   struct hub_stream stream;   /* while link is SESSION_STREAM */
   GQueue early;               /* nng_msg: came before the jobs pipe did */
   size_t early_bytes;
+  int64_t second; /* the current one, and what came in it */
+  uint32_t second_messages;
 };
 
 struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]);
@@ -57,8 +59,12 @@ uint64_t seat_end(struct seat *session);
 void seat_shut(struct seat *session);
 /* Closes pipes or stream, and leaves it to the news of their end to end the connection. */
 void seat_break(struct seat *session);
+/* The same for one pipe. */
+void seat_break_pipe(struct seat *session, enum pipe_kind kind);
 /* Sends over the connection that stands. False: it holds too much that is unsent. */
 bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length);
+/* Counts a message that came in. False: more than `per_second_max` did in this second (0: any number may). */
+bool seat_count_message(struct seat *session, uint32_t per_second_max);
 /* Keeps a message of a reports pipe that has no partner yet. False: too much; not taken. */
 bool seat_keep_early(struct seat *session, nng_msg *take_message, size_t bytes_max);
 /* Moves them to an empty queue, in order. */
