@@ -21,8 +21,8 @@ VIEWER = {"GetJob", "WaitJob", "WatchJobs", "ListJobs", "GetSchedule", "ListSche
 PRODUCER = {"CreateJob", "CreateJobs", "CreateJobsStream", "CancelJob", "RetryJob", "UpdateJob", "DeleteJob", "CancelJobs", "RetryJobs",
             "CreateSchedule", "UpdateSchedule", "DeleteSchedule", "DeclareSchedules", "PauseSchedule", "ResumeSchedule", "RunSchedule",
             "CreateChain", "CancelChain", "CreateBatch", "AddBatchItems", "SealBatch", "CancelBatch"}
-WORKER = {"Register", "Attach", "Deregister"}
-ADMIN = {"UpdateQueue", "PauseQueue", "ResumeQueue", "PurgeQueue", "DeleteQueue", "QuietWorker", "Checkpoint"}
+WORKER = {"Register", "Attach", "Deregister", "QuietWorker"}  # workers quiet themselves when they stop
+ADMIN = {"UpdateQueue", "PauseQueue", "ResumeQueue", "PurgeQueue", "DeleteQueue", "Checkpoint"}
 MAY = {"viewer": VIEWER, "producer": VIEWER | PRODUCER, "worker": WORKER, "scaler": set(), "admin": VIEWER | PRODUCER | WORKER | ADMIN}
 
 
@@ -395,3 +395,10 @@ def test_a_worker_works_with_a_token(guarded, make_process_worker):
     producer = guarded.as_("producer")
     for queue in ("default", "attached"):
         assert producer.wait(producer.create("greet", queue=queue).id).result.json == '"hello"'
+    with make_process_worker(guarded, {"wait": "sleep 1"}, queues=("stopped",), environment_more=with_token) as worker:
+        job = producer.create("wait", queue="stopped")
+        guarded.wait_for_state(job.id, api.JobState.RUNNING, client=producer)
+        worker.signal(signal.SIGTERM)  # finishes what it has
+        assert producer.wait(job.id).state == api.JobState.SUCCEEDED
+        assert worker.process.wait(60) == 0
+    assert " call_refused " not in guarded.log()

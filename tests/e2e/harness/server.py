@@ -194,12 +194,12 @@ class Server:
 
     # ---- shorthands ----
 
-    def wait_for_state(self, job_id, *states, timeout_s=SOON_S):
+    def wait_for_state(self, job_id, *states, timeout_s=SOON_S, client=None):
         """Waits until the job is in one of these states and returns it."""
         names = [api.JobState(state).name for state in states]
 
         def look():
-            job = self.client.job(job_id)
+            job = (client or self.client).job(job_id)
             assert job.state in states, f"is {api.JobState(job.state).name}, should be {names}\n{job}"
             return job
 
