@@ -33,7 +33,7 @@ enum {
   DESCRIPTORS_RESERVED_MIN = 64,  /* for the store and all else that opens files */
   DESCRIPTORS_RESERVED_SHARE = 8, /* or one in so many, if that is more */
   HEAD_TICKS = 5,
-  NEW_BURST_S = 10,    /* so many seconds' worth of new connections may come at once */
+  NEW_BURST_S = 20,    /* so many seconds' worth of new connections may come at once */
   SWEEP_MS_MIN = 50,   /* between two sweeps that a full house asks for */
   NAP_MS = 10,         /* when there is not even a descriptor to refuse with */
   PREFIX_BYTES_V6 = 8, /* a /64 is one address: its owner has all of it */

@@ -57,7 +57,7 @@ void hub_detach(struct hub *hub, const struct id *session, uint64_t connection);
 struct guard_limits {
   unsigned connections_max;
   unsigned connections_per_address_max; /* an IPv6 /64 counts as one; unix sockets have none */
-  unsigned new_per_second_max;          /* from one address, and ten times as many at once; 0: any number */
+  unsigned new_per_second_max;          /* from one address, and twenty times as many at once; 0: any number */
 };
 void guard_init(const struct guard_limits *limits);
 unsigned guard_connection_count(void);
