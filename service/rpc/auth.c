@@ -102,7 +102,7 @@ enum status auth_allow(const struct route *route, struct call *call, struct erro
   if (route->role == ROLE_NONE || !route->server->asks_who)
     return STATUS_OK;
   enum status status = identify(call, error);
-  if (status || route->role == ROLE_ANY)
+  if (status || !call->grant || route->role == ROLE_ANY)
     return status;
   if (!(call->grant->roles & holders[route->role])) {
     error_set(error, STATUS_PERMISSION_DENIED, NULL, "'%.64s' may not call %s: it needs the role %s", call->grant->name,

@@ -100,7 +100,7 @@ static enum status read_roles(const struct reading *reading, struct entry *entry
   enum status status = read_list(reading, entry->name, "roles", &names, error);
   if (!status && !names)
     status = refuse(reading, entry->name, "roles", error, "is missing");
-  for (char **name = names; !status && *name; name++) {
+  for (char **name = names; name && *name && !status; name++) {
     size_t i = 0;
     while (i < G_N_ELEMENTS(roles) && strcmp(roles[i].name, *name) != 0)
       i++;
@@ -240,38 +240,38 @@ static enum status read_text(const struct reading *reading, const char *text, st
   return status;
 }
 
-static enum status read_file(const char *file, char **out_text, struct error *error) {
+/* To be freed; NULL: it can't be read, or must not be trusted. */
+static char *read_file(const char *file, struct error *error) {
   GStatBuf about;
   GError *problem = NULL;
+  char *text = NULL;
   gsize length;
-  if (g_stat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size > FILE_BYTES_MAX)
-    return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: more than %d MiB", file, FILE_BYTES_MAX >> 20);
-  if (g_stat(file, &about) == 0 && about.st_mode & S_IWOTH)
-    return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: everybody on this machine may write it; say chmod o-w", file);
-  if (!g_file_get_contents(file, out_text, &length, &problem)) {
+  if (g_stat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size > FILE_BYTES_MAX) {
+    error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: more than %d MiB", file, FILE_BYTES_MAX >> 20);
+  } else if (g_stat(file, &about) == 0 && about.st_mode & S_IWOTH) {
+    error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: everybody on this machine may write it; say chmod o-w", file);
+  } else if (!g_file_get_contents(file, &text, &length, &problem)) {
     error_set(error, STATUS_INVALID_ARGUMENT, NULL, "--token-file: %s", problem->message);
     g_error_free(problem);
-    return STATUS_INVALID_ARGUMENT;
+  } else if (strlen(text) != length) {
+    error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: it is no text", file);
+    g_clear_pointer(&text, g_free);
   }
-  if (strlen(*out_text) == length)
-    return STATUS_OK;
-  g_free(*out_text);
-  return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "%s: it is no text", file);
+  return text;
 }
 
 /* ---- the table ---- */
 
 enum status grants_load(const char *file, struct grants **out_grants, struct error *error) {
-  char *text;
-  enum status status = read_file(file, &text, error);
-  if (status)
-    return status;
+  char *text = read_file(file, error);
+  if (!text)
+    return STATUS_INVALID_ARGUMENT;
   struct grants *grants = g_new0(struct grants, 1);
   grants->by_name = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, unref);
   grants->by_token = g_hash_table_new_full(secret_key_hash, secret_key_equal, g_free, NULL);
   grants->by_certificate = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   struct reading reading = {.file = file, .keys = g_key_file_new(), .grants = grants};
-  status = read_text(&reading, text, error);
+  enum status status = read_text(&reading, text, error);
   g_key_file_free(reading.keys);
   g_free(text);
   if (status)
