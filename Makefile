@@ -52,9 +52,10 @@ sim: deps-test configure ## Replay a simulation: make sim SEED=1 OPS=10000
 	@cmake --build $(BUILD)
 	@tools/sim.sh $(BUILD) $(SEED) $(OPS)
 
-proto: deps-check configure ## Lint the API and write its descriptor set to build/millrace.binpb
+proto: deps-check configure ## Lint the API, write its descriptor set to build/millrace.binpb, generate the clients' code
 	@tools/buf.sh lint proto
 	@tools/buf.sh build proto -o $(BUILD)/millrace.binpb
+	@for script in clients/*/generate.sh; do $$script || exit 1; done
 
 clean: ## Remove everything that was built
 	rm -rf build build-dev build-asan build-tsan build-fuzz

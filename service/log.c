@@ -2,6 +2,7 @@
 #include "log.h"
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,13 +11,20 @@ enum { VALUE_BYTES_MAX = 2048, LINE_BYTES_MAX = 16 * 1024 };
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 
-/* Set once, before there are threads. */
-static enum log_format chosen_format = LOG_FORMAT_TEXT;
-static enum log_level least_level = LOG_LEVEL_INFO;
+static enum log_format chosen_format = LOG_FORMAT_TEXT; /* set once, before there are threads */
+static atomic_int least_level = LOG_LEVEL_INFO;
 
 void log_init(enum log_format format, enum log_level level) {
   chosen_format = format;
-  least_level = level;
+  log_set_level(level);
+}
+
+void log_set_level(enum log_level level) {
+  atomic_store_explicit(&least_level, (int)level, memory_order_relaxed);
+}
+
+static bool is_wanted(enum log_level level) {
+  return (int)level >= atomic_load_explicit(&least_level, memory_order_relaxed);
 }
 
 /* Terminals obey the controls of both kinds; the others begin a line of their own or turn the order of the text around. */
@@ -96,7 +104,7 @@ static void line_finish(GString *line) {
 }
 
 void log_texts(enum log_level level, const char *const *event_and_pairs) {
-  if (level < least_level)
+  if (!is_wanted(level))
     return;
   GString *line = line_new(level, event_and_pairs[0]);
   for (const char *const *pair = event_and_pairs + 1; pair[0]; pair += 2)
@@ -119,7 +127,7 @@ static char *take_value(const char **at) {
 }
 
 void log_fields(enum log_level level, const char *event, const char *fields) {
-  if (level < least_level)
+  if (!is_wanted(level))
     return;
   GString *line = line_new(level, event);
   for (const char *at = fields; at && *at;) {

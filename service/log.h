@@ -12,6 +12,8 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_E
 
 /* Until called: text, from LOG_LEVEL_INFO. */
 void log_init(enum log_format format, enum log_level level);
+/* From which level on; any time. */
+void log_set_level(enum log_level level);
 /* log_event(LOG_LEVEL_INFO, "event", "key", value, "key", value). */
 #define log_event(level, ...) log_texts(level, (const char *const[]){__VA_ARGS__, NULL})
 void log_texts(enum log_level level, const char *const *event_and_pairs);

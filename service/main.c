@@ -30,7 +30,8 @@ enum { TREE_DESCRIPTORS_MAX = 16, SIGNAL_REPEAT_MS = 500 };
 
 struct service {
   struct config config;
-  char *directory;       /* of the store */
+  char *directory; /* of the store */
+  char *backup_directory;
   struct tls_texts *tls; /* NULL: nothing is encrypted */
   struct store *store;
   struct hub *hub;
@@ -51,6 +52,11 @@ static void engine_failed(void *context, const struct error *error) {
 static void engine_logs(void *context, int level, const char *event, const char *fields) {
   (void)context;
   log_fields((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR), event, fields);
+}
+
+static void engine_sets_log_level(void *context, int level) {
+  (void)context;
+  log_set_level((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR));
 }
 
 /* ---- starting ---- */
@@ -98,6 +104,7 @@ static enum status open_hub(struct service *service, struct error *error) {
 
 static enum status open_engine(struct service *service, struct error *error) {
   const struct config *config = &service->config;
+  service->backup_directory = g_build_filename(service->directory, "backup", NULL);
   struct engine_options options = {.store = service->store,
                                    .transport = hub_transport(service->hub),
                                    .durability = config->durability,
@@ -109,8 +116,11 @@ static enum status open_engine(struct service *service, struct error *error) {
                                    .worker_host = config->advertise.host,
                                    .worker_port = config->advertise.port ? config->advertise.port : hub_port(service->hub),
                                    .checkpoint_directory = config->checkpoint_dir,
+                                   .backup_directory = service->backup_directory,
                                    .failed = engine_failed,
-                                   .log = engine_logs};
+                                   .log = engine_logs,
+                                   .log_level = (int)config->log_level,
+                                   .set_log_level = engine_sets_log_level};
   return engine_open(&options, &service->engine, error);
 }
 
@@ -247,6 +257,7 @@ static void service_close(struct service *service) {
       nftw(service->directory, remove_entry, TREE_DESCRIPTORS_MAX, FTW_DEPTH | FTW_PHYS) != 0)
     log_event(LOG_LEVEL_WARNING, "store_left_behind", "directory", service->directory);
   g_free(service->directory);
+  g_free(service->backup_directory);
 }
 
 /* A second signal, from somebody who means it: supervisors send the first one to the process and to its group, so that it comes

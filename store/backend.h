@@ -29,6 +29,7 @@ struct backend {
   void (*snapshot_close)(struct store *store, void *snapshot);
   enum status (*checkpoint)(struct store *store, const char *directory, struct error *error);      /* NULL: no such capability */
   void (*compact)(struct store *store, enum family family, struct slice from, struct slice until); /* NULL: nothing to do */
+  void (*compact_stop)(struct store *store);                                                       /* NULL with `compact` */
   void (*statistics)(struct store *store, struct store_statistics *statistics); /* fills what it knows; NULL: nothing */
   void (*close)(struct store *store);                                           /* frees the struct too, after store_fini */
 };

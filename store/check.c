@@ -12,6 +12,7 @@
 
 #include "millrace/v1/chain_service.pb-c.h"
 #include "store/accounts.h"
+#include "store/implied.h"
 #include "store/keys.h"
 #include "store/records.h"
 #include "store/walk.h"
@@ -129,39 +130,9 @@ static const void *unpack(struct check *check, enum family family, const Protobu
   return message;
 }
 
-/* The rows implied by a row of one of the owning families. A row that cannot be read implies none (and was told in the first
- * pass). */
+/* A row that can't be read implies none, and was told of in the first pass. */
 static void visit_owner(struct check *check, enum family family, const struct store_row *row, const struct key_visitor *visitor) {
-  arena_reset(check->arena);
-  struct id id;
-  if (family == FAMILY_SCHEDULES) {
-    const Millrace__Store__V1__ScheduleRecord *record =
-        millrace__store__v1__schedule_record__unpack(arena_protobuf(check->arena), row->value.length, row->value.data);
-    char *name = arena_zalloc(check->arena, row->key.length + 1);
-    memcpy(name, row->key.data, row->key.length);
-    if (record && record->uid.len == ID_BYTES)
-      keys_of_schedule(name, record, visitor);
-    return;
-  }
-  if (!key_read_id(row->key, &id))
-    return;
-  if (family == FAMILY_JOBS) {
-    struct job job;
-    if (record_unpack_job(&id, row->value, check->arena, &job, NULL) == STATUS_OK) {
-      accounts_place(check->accounts, &job);
-      visit_job(&job, visitor);
-    }
-  } else if (family == FAMILY_CHAINS) {
-    const Millrace__Store__V1__ChainRecord *record =
-        millrace__store__v1__chain_record__unpack(arena_protobuf(check->arena), row->value.length, row->value.data);
-    if (record)
-      keys_of_chain(&id, record, visitor);
-  } else {
-    const Millrace__Store__V1__BatchRecord *record =
-        millrace__store__v1__batch_record__unpack(arena_protobuf(check->arena), row->value.length, row->value.data);
-    if (record)
-      keys_of_batch(&id, record, visitor);
-  }
+  implied_visit(check->accounts, check->arena, family, row, visit_job, visitor);
 }
 
 /* ---- the sums ---- */

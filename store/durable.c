@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -92,13 +93,21 @@ enum status durable_prepare(const char *directory, struct error *error) {
     return system_error(error, "make", directory);
   }
   g_autofree char *path = g_build_filename(directory, NAME, NULL);
-  int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (access(path, F_OK) == 0) {
+    return STATUS_OK;
+  }
+  /* Filled beside and renamed: one that a crash or a full disk left empty would look damaged for ever. */
+  g_autofree char *fresh = g_strconcat(path, ".new", NULL);
+  int file = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (file < 0) {
-    return errno == EEXIST ? STATUS_OK : system_error(error, "make", path);
+    return system_error(error, "make", fresh);
   }
   enum status status = file_fill(file, directory, 0, error);
   close(file);
-  return status;
+  if (status == STATUS_OK && rename(fresh, path) != 0) {
+    status = system_error(error, "make", path);
+  }
+  return status == STATUS_OK ? directory_sync(directory, error) : status;
 }
 
 void durable_close(int file) {

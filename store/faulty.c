@@ -165,6 +165,10 @@ static void faulty_compact(struct store *store, enum family family, struct slice
   store_compact(faulty_of(store)->inner, family, from, until);
 }
 
+static void faulty_compact_stop(struct store *store) {
+  store_compact_stop(faulty_of(store)->inner);
+}
+
 static void faulty_statistics(struct store *store, struct store_statistics *statistics) {
   store_statistics(faulty_of(store)->inner, statistics);
 }
@@ -187,6 +191,7 @@ static const struct backend faulty_backend = {
     .snapshot_close = faulty_snapshot_close,
     .checkpoint = faulty_checkpoint,
     .compact = faulty_compact,
+    .compact_stop = faulty_compact_stop,
     .statistics = faulty_statistics,
     .close = faulty_close,
 };

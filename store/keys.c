@@ -479,7 +479,7 @@ void keys_of(const struct job *job, const struct key_visitor *visitor) {
   visit_place(job, visitor);
   if (!job_is_terminal(job->state)) {
     /* A blocked step is not late before its turn comes: only its deadline counts. */
-    if (job->expires_at_ms && job->deliveries == 0 && job->state != JOB_BLOCKED)
+    if (job->expires_at_ms && !job_has_started(job) && job->state != JOB_BLOCKED)
       visit_timer(visitor, job->expires_at_ms, TIMER_EXPIRY, &job->id, nothing);
     if (job->deadline_ms)
       visit_timer(visitor, job->deadline_ms, TIMER_DEADLINE, &job->id, nothing);

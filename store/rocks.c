@@ -237,28 +237,37 @@ static enum status rocks_checkpoint(struct store *store, const char *directory, 
   return status;
 }
 
+/* Beside the automatic ones, so that writes do not pile up behind it. */
 static void rocks_compact(struct store *store, enum family family, struct slice from, struct slice until) {
   struct rocks *rocks = rocks_of(store);
-  rocksdb_compact_range_cf(rocks->db, rocks->families[family], from.length == 0 ? NULL : from.data, from.length,
-                           until.length == 0 ? NULL : until.data, until.length);
+  rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
+  rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
+  rocksdb_compact_range_cf_opt(rocks->db, rocks->families[family], options, from.length == 0 ? NULL : from.data, from.length,
+                               until.length == 0 ? NULL : until.data, until.length);
+  rocksdb_compactoptions_destroy(options);
+}
+
+static void rocks_compact_stop(struct store *store) {
+  rocksdb_disable_manual_compaction(rocks_of(store)->db);
 }
 
 /* What the files occupy: sparse and preallocated parts counted as they are. */
-static uint64_t directory_bytes(const char *path) {
+static void measure_files(const char *path, struct store_statistics *statistics) {
   GDir *directory = g_dir_open(path, 0, NULL);
   if (directory == NULL) {
-    return 0;
+    return;
   }
-  uint64_t bytes = 0;
   for (const char *name = g_dir_read_name(directory); name != NULL; name = g_dir_read_name(directory)) {
     g_autofree char *file = g_build_filename(path, name, NULL);
     struct stat about;
     if (stat(file, &about) == 0 && S_ISREG(about.st_mode)) {
-      bytes += (uint64_t)about.st_blocks * 512;
+      uint64_t bytes = (uint64_t)about.st_blocks * 512;
+      statistics->disk_bytes += bytes;
+      statistics->table_bytes += g_str_has_suffix(name, ".sst") ? bytes : 0;
+      statistics->log_bytes += g_str_has_suffix(name, ".log") ? bytes : 0;
     }
   }
   g_dir_close(directory);
-  return bytes;
 }
 
 static uint64_t rocks_memory_bytes(struct rocks *rocks) {
@@ -282,7 +291,7 @@ static uint64_t rocks_memory_bytes(struct rocks *rocks) {
 
 static void rocks_statistics(struct store *store, struct store_statistics *statistics) {
   struct rocks *rocks = rocks_of(store);
-  statistics->disk_bytes = directory_bytes(rocks->directory);
+  measure_files(rocks->directory, statistics);
   struct statvfs about;
   if (statvfs(rocks->directory, &about) == 0) {
     statistics->disk_free_bytes = (uint64_t)about.f_bavail * about.f_frsize;
@@ -292,6 +301,11 @@ static void rocks_statistics(struct store *store, struct store_statistics *stati
   uint64_t delayed = 0;
   rocksdb_property_int(rocks->db, "rocksdb.is-write-stopped", &stopped);
   rocksdb_property_int(rocks->db, "rocksdb.actual-delayed-write-rate", &delayed);
+  for (size_t i = 0; i < FAMILIES; i++) {
+    uint64_t bytes = 0;
+    rocksdb_property_int_cf(rocks->db, rocks->families[i], "rocksdb.estimate-pending-compaction-bytes", &bytes);
+    statistics->compaction_pending_bytes += bytes;
+  }
   statistics->write_stalled = stopped != 0 || delayed != 0;
 }
 
@@ -325,6 +339,7 @@ static const struct backend rocks_backend = {
     .snapshot_close = rocks_snapshot_close,
     .checkpoint = rocks_checkpoint,
     .compact = rocks_compact,
+    .compact_stop = rocks_compact_stop,
     .statistics = rocks_statistics,
     .close = rocks_close,
 };

@@ -332,6 +332,12 @@ void store_compact(struct store *store, enum family family, struct slice from, s
   }
 }
 
+void store_compact_stop(struct store *store) {
+  if (store->backend->compact_stop != NULL) {
+    store->backend->compact_stop(store);
+  }
+}
+
 void store_statistics(struct store *store, struct store_statistics *out_statistics) {
   struct store_statistics statistics = {.disk_free_bytes = UINT64_MAX};
   if (store->backend->statistics != NULL) {

@@ -6,7 +6,8 @@
  * A failed write or sync is ambiguous: the store becomes failed, each later call answers STATUS_UNAVAILABLE, and the process
  * stops and opens it again.
  *
- * Threads: get_many, scan, view_open and view_close from any; write and checkpoint from one at a time; sync from one at a time.
+ * Threads: get_many, scan, view_open and view_close from any; write from one at a time; sync from one at a time; checkpoint from
+ * any, beside them.
  * Errors: STATUS_UNAVAILABLE (failed, or the disk did), STATUS_DATA_LOSS (at open: writes known to be durable are missing; or
  * corruption), STATUS_FAILED_PRECONDITION (at open: another process has it, or its format is another), STATUS_UNIMPLEMENTED (no
  * such capability). */
@@ -111,18 +112,25 @@ struct store_view *store_view_ref(struct store_view *view);
 void store_view_unref(struct store_view *view); /* NULL is fine; must not outlive the store */
 
 /* ---- the rest ---- */
-/* A consistent copy in `directory`, which must not exist. Optional capability. */
+/* A consistent copy in `directory`, which must not exist: of all writes that have returned, and perhaps of some that come
+ * meanwhile. Optional capability. */
 enum status store_checkpoint(struct store *store, const char *directory, struct error *error) STATUS_CHECK;
-/* Gives back the space of deleted rows of [from, until). Optional: may do nothing. */
+/* Gives back the space of deleted rows of [from, until), which may take long; others read and write meanwhile. Optional: may do
+ * nothing. Any thread. */
 void store_compact(struct store *store, enum family family, struct slice from, struct slice until);
+/* Makes those at work, and all to come, return soon. Any thread. */
+void store_compact_stop(struct store *store);
 
 struct store_statistics {
   const char *backend; /* "rocksdb", "memory", ... */
   uint64_t last_ticket;
   uint64_t synced_ticket;
-  uint64_t disk_bytes;      /* 0: unknown */
-  uint64_t disk_free_bytes; /* of the file system; UINT64_MAX: unknown */
-  uint64_t memory_bytes;    /* memtables and caches; 0: unknown */
+  uint64_t disk_bytes;               /* all files; 0: unknown */
+  uint64_t table_bytes;              /* of them */
+  uint64_t log_bytes;                /* of them: what recovery reads again */
+  uint64_t disk_free_bytes;          /* of the file system; UINT64_MAX: unknown */
+  uint64_t memory_bytes;             /* memtables and caches; 0: unknown */
+  uint64_t compaction_pending_bytes; /* estimate; 0: none, or unknown */
   bool write_stalled;
 };
 void store_statistics(struct store *store, struct store_statistics *out_statistics);

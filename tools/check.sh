@@ -62,6 +62,7 @@ run "source rules" tools/rules.py
 run "scripts" scripts
 run "proto lint" tools/buf.sh lint proto
 run "proto breaking" proto_breaking
+run "prometheus" tools/prometheus.py
 run "cppcheck" analyse
 run "clang-tidy" tidy
 

@@ -43,5 +43,12 @@ fi
 echo "deps: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -q
+# A package may bring a service (prometheus comes for its promtool): none is to be started here.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  trap '$as_root rm -f $policy' EXIT
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+  $as_root chmod +x $policy
+fi
 # shellcheck disable=SC2086 # a list of words
 $as_root apt-get install -q -y --no-install-recommends $missing

@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOOR_FILES = re.search(r"set\(DOOR ([^)]*)\)", (ROOT / "store/CMakeLists.txt").read_text())[1].split()
 DOOR = {"backend.h"} | {stem + suffix for stem in (name[:-2] for name in DOOR_FILES) for suffix in (".c", ".h")}
-OFFLINE_TOOLS = {"check.c", "repair.c"}
+OFFLINE_TOOLS = {"check.c", "repair.c", "dump.c", "rows.c", "rows.h"}
 
 # Which of our own folders each part may include, itself besides.
 OWN = {

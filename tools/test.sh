@@ -37,10 +37,10 @@ c_tests() {
   ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --timeout 300
 }
 
-# python_tests <folder> <at a time>. With CI=true a skipped test fails the run, as a skipped client does.
+# python_tests <folder> <at a time> [<option of pytest>…]. With CI=true a skipped test fails the run, as a skipped client does.
 python_tests() {
-  local report=$build/${1//\//-}.xml
-  /usr/bin/python3 -m pytest "$1" -q -ra -n "$2" --timeout 600 -p no:cacheprovider --junitxml "$report" || return 1
+  local folder=$1 report=$build/${1//\//-}.xml
+  /usr/bin/python3 -m pytest "$folder" -q -ra -n "$2" "${@:3}" --timeout 600 -p no:cacheprovider --junitxml "$report" || return 1
   if [ "${CI:-}" = true ] && ! grep -q 'skipped="0"' "$report"; then
     echo "tests were skipped, which CI=true forbids"
     return 1
@@ -53,7 +53,9 @@ fi
 
 run "C" c_tests
 # These mostly wait, so more run at a time than there are cores.
-run "tests/e2e" python_tests tests/e2e $((2 * jobs))
+run "tests/e2e" python_tests tests/e2e $((2 * jobs)) --ignore tests/e2e/clients
+# One set of scenarios for all clients, which mostly wait, too.
+run "scenarios" python_tests tests/e2e/clients $((4 * jobs))
 # These load the machine and measure: one at a time.
 run "tests/crash" python_tests tests/crash 0
 for script in clients/*/test.sh; do

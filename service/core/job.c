@@ -47,6 +47,10 @@ bool job_is_waiting(enum job_state state) {
   return state == JOB_SCHEDULED || state == JOB_PENDING || state == JOB_PARKED || state == JOB_RETRYING || state == JOB_BLOCKED;
 }
 
+bool job_has_started(const struct job *job) {
+  return job->started_ms > 0 || job->attempts > 0;
+}
+
 /* The one way into a terminal state. A key held for a period outlives the job. */
 static void finish(struct job *job, enum job_state state, int64_t now_ms, const struct job_error *error) {
   job->state = state;
@@ -253,6 +257,14 @@ void job_miss_deadline(struct job *job, const struct delivery_end *end, int64_t 
 void job_expire(struct job *job, int64_t now_ms) {
   g_assert(job_is_waiting(job->state));
   finish(job, JOB_EXPIRED, now_ms, &error_expired);
+}
+
+bool job_end_late(struct job *job, int64_t now_ms) {
+  if (deadline_is_past(job, now_ms))
+    job_miss_deadline(job, NULL, now_ms);
+  else if (job->expires_at_ms > 0 && now_ms >= job->expires_at_ms && job->state != JOB_BLOCKED && !job_has_started(job))
+    job_expire(job, now_ms);
+  return job_is_terminal(job->state);
 }
 
 void job_cancel(struct job *job, int64_t now_ms, const struct job_error *error) {

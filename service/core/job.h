@@ -192,6 +192,11 @@ extern const struct job job_empty;
 const char *job_state_name(enum job_state state);
 bool job_is_terminal(enum job_state state); /* SUCCEEDED, FAILED, CANCELLED, EXPIRED */
 bool job_is_waiting(enum job_state state);  /* SCHEDULED, PENDING, PARKED, RETRYING, BLOCKED */
+/* A handler has had it, in this generation: it can't expire any more. Deliveries that were lost or given back before the handler
+ * started do not count. */
+bool job_has_started(const struct job *job);
+/* Waiting, and its deadline or, before the first start, its expiry is past: ends it and answers true. */
+bool job_end_late(struct job *job, int64_t now_ms);
 
 /* SCHEDULED, RETRYING, BLOCKED -> PENDING. `sequence` is a fresh one; it is used unless the job keeps its old place. `now_ms`
  * becomes run_at_ms when that is unset or later. */

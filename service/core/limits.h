@@ -86,6 +86,9 @@ enum {
   LANES_MAX = 1000 * 1000,
   SESSIONS_MAX = 10 * 1000,
   SCHEDULES_MAX = 100 * 1000,
+  METERED_QUEUES_MAX = 100, /* with series of their own in /metrics; all others together are "other" */
+  METERED_TASKS_MAX = 500,
+  JOB_LINES_PER_SECOND_MAX = 100, /* dead letters in the log */
   WATCHES_MAX = 1000,
   WAITERS_MAX = 100 * 1000,
   TIMER_WINDOW_MAX = 100 * 1000, /* next timers kept in memory */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* time.h: the API's times <-> milliseconds since 1970. Only for messages that were validated: no overflow checks here. */
+/* time.h: the API's times <-> milliseconds since 1970. Those that no clock can tell (reports of workers are not validated) become
+ * the furthest that can be told. */
 #ifndef MILLRACE_CORE_TIME_H
 #define MILLRACE_CORE_TIME_H
 
@@ -8,15 +9,22 @@
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
+static inline int64_t time_add_ms(int64_t seconds, int64_t ms) {
+  int64_t sum;
+  if (__builtin_mul_overflow(seconds, INT64_C(1000), &sum) || __builtin_add_overflow(sum, ms, &sum))
+    return seconds < 0 ? INT64_MIN : INT64_MAX;
+  return sum;
+}
+
 /* Rounded down to the millisecond. */
 static inline int64_t time_from_timestamp(const Google__Protobuf__Timestamp *timestamp) {
-  return timestamp->seconds * 1000 + timestamp->nanos / 1000000;
+  return time_add_ms(timestamp->seconds, timestamp->nanos / 1000000);
 }
 
 /* Rounded up to the millisecond: nothing waits shorter than was asked for. */
 static inline int64_t time_from_duration(const Google__Protobuf__Duration *duration) {
   int64_t nanos = duration->nanos;
-  return duration->seconds * 1000 + (nanos > 0 ? (nanos + 999999) / 1000000 : nanos / 1000000);
+  return time_add_ms(duration->seconds, nanos > 0 ? (nanos + 999999) / 1000000 : nanos / 1000000);
 }
 
 /* Initializes *out. */

@@ -525,6 +525,8 @@ static const struct row {
     {REQUEST(quiet_worker), SESSION, NULL},
     {REQUEST(get_server_info), 0, NULL},
     {REQUEST(checkpoint), 0, check_checkpoint},
+    {REQUEST(stream_backup), 0, NULL},
+    {REQUEST(set_log_level), 0, NULL},
 };
 
 /* The field of that name, which the row says the message has. */

@@ -324,12 +324,12 @@ static enum status add_items(struct turn *turn, struct batch *batch, Millrace__V
 
 static void request_hash(struct turn *turn, const Millrace__V1__CreateBatchRequest *message, uint64_t out_hash[static 2]) {
   Millrace__V1__CreateBatchRequest copy = *message;
-  copy.defaults = spec_canonical(turn, message->defaults);
-  copy.on_success = spec_canonical(turn, message->on_success);
-  copy.on_complete = spec_canonical(turn, message->on_complete);
+  copy.defaults = spec_content(turn, message->defaults);
+  copy.on_success = spec_content(turn, message->on_success);
+  copy.on_complete = spec_content(turn, message->on_complete);
   copy.items = arena_alloc(turn->arena, (message->n_items + 1) * sizeof *copy.items);
   for (size_t i = 0; i < message->n_items; i++)
-    copy.items[i] = spec_canonical(turn, message->items[i]);
+    copy.items[i] = spec_content(turn, message->items[i]);
   content_hash(turn, &copy.base, out_hash);
 }
 
@@ -495,7 +495,8 @@ void cancel_batch_apply(struct turn *turn, struct request *request) {
   Millrace__V1__CancelBatchResponse *response =
       MESSAGE(turn->arena, Millrace__V1__CancelBatchResponse, millrace__v1__cancel_batch_response__descriptor);
   response->accepted = is_open(batch);
-  if (response->accepted) {
+  const bool says_more = !batch->record->cancel_requested || (message->terminate && !batch->record->terminate_requested);
+  if (response->accepted && says_more) { /* a repeat finds its members being cancelled */
     batch->record->cancel_requested = true;
     batch->record->terminate_requested |= message->terminate;
     batch->record->cancel_reason = message->reason;

@@ -159,8 +159,12 @@ static void advance(struct turn *turn, struct chain *chain, const struct entry *
   }
   record->current = entry->now.chain_index + 1;
   struct entry *after = turn_job(turn, &entry->now.chain_next);
-  if (!after)
+  if (!after || after->now.state == JOB_DELETED) { /* after a late retry: cancelled steps go before failed ones */
+    static const struct job_error gone = {"CHAIN_STEP_REMOVED", "the step after was removed after its retention", "", ""};
+    finish(turn, chain, CHAIN_CANCELLED, NULL);
+    record->error = error_message(turn->arena, &gone);
     return;
+  }
   if (after->now.state != JOB_BLOCKED) {
     finish_by(turn, chain, after);
     return;
@@ -188,20 +192,29 @@ void chain_step_ended(struct turn *turn, struct entry *entry) {
     finish_by(turn, chain, entry);
 }
 
+bool chain_step_can_retry(struct turn *turn, const struct entry *entry, bool *out_blocked) {
+  const struct chain *chain = chain_get(turn, &entry->now.chain_id);
+  const struct entry *before = chain && entry->now.chain_index > 0 ? step(turn, chain, entry->now.chain_index - 1) : NULL;
+  *out_blocked = before && before->now.state != JOB_DELETED && !job_is_terminal(before->now.state);
+  return *out_blocked || !before || before->now.state == JOB_DELETED || before->now.state == JOB_SUCCEEDED;
+}
+
 void chain_step_retried(struct turn *turn, struct entry *entry) {
   struct chain *chain = chain_get(turn, &entry->now.chain_id);
   if (!chain)
     return;
   Millrace__Store__V1__ChainRecord *record = chain->record;
-  record->state = CHAIN_RUNNING;
-  record->current = entry->now.chain_index;
-  record->finished_ms = record->delete_at_ms = 0;
-  record->error = NULL;
-  chain->dirty = true;
+  if (entry->now.state != JOB_BLOCKED) { /* else a step before is at work */
+    record->state = CHAIN_RUNNING;
+    record->current = entry->now.chain_index;
+    record->finished_ms = record->delete_at_ms = 0;
+    record->error = NULL;
+    chain->dirty = true;
+  }
   for (size_t i = entry->now.chain_index + 1; i < record->n_job_ids; i++) {
     struct entry *later = step(turn, chain, i);
     if (!later || later->now.state != JOB_CANCELLED || !later->now.cancelled_by_chain)
-      continue;
+      break; /* it ended for itself, and those behind it because of it */
     struct job next = later->now;
     job_retry(&next, 0, turn->now_ms, true);
     next.cancelled_by_chain = false;
@@ -299,8 +312,8 @@ static void request_hash(struct turn *turn, const Millrace__V1__CreateChainReque
   Millrace__V1__CreateChainRequest copy = *message;
   copy.steps = arena_alloc(turn->arena, (message->n_steps + 1) * sizeof *copy.steps);
   for (size_t i = 0; i < message->n_steps; i++)
-    copy.steps[i] = spec_canonical(turn, message->steps[i]);
-  copy.on_failure = spec_canonical(turn, message->on_failure);
+    copy.steps[i] = spec_content(turn, message->steps[i]);
+  copy.on_failure = spec_content(turn, message->on_failure);
   content_hash(turn, &copy.base, out_hash);
 }
 

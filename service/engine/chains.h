@@ -13,6 +13,9 @@ struct chain;
 void chain_step_ended(struct turn *turn, struct entry *entry);
 /* A failed step is to be retried: unblocks the steps that were cancelled because of it. Called after the step's own transition.
  */
+/* A step that did not succeed is about to be retried. False: the step before has not succeeded and has ended. Otherwise
+ * *out_blocked tells whether the step waits for the one before. */
+bool chain_step_can_retry(struct turn *turn, const struct entry *entry, bool *out_blocked);
 void chain_step_retried(struct turn *turn, struct entry *entry);
 bool chain_is_open(struct turn *turn, const struct id *id);
 void chain_retention_due(struct turn *turn, const struct id *id);

@@ -22,6 +22,14 @@ Millrace__V1__JobSpec *spec_canonical(struct turn *turn, const Millrace__V1__Job
   return copy;
 }
 
+Millrace__V1__JobSpec *spec_content(struct turn *turn, const Millrace__V1__JobSpec *spec) {
+  if (!spec)
+    return NULL;
+  Millrace__V1__JobSpec *copy = arena_memdup(turn->arena, spec_canonical(turn, spec), sizeof *spec);
+  copy->traceparent = copy->tracestate = (char *)protobuf_c_empty_string;
+  return copy;
+}
+
 void content_hash(struct turn *turn, const ProtobufCMessage *message, uint64_t out_hash[static 2]) {
   size_t length = protobuf_c_message_get_packed_size(message);
   uint8_t *packed = arena_alloc(turn->arena, length + 1);
@@ -77,7 +85,7 @@ static void fill_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const
   else
     job->run_at_ms = now_ms + delay_ms;
   if (spec->expiry_case == MILLRACE__V1__JOB_SPEC__EXPIRY_EXPIRES_AT)
-    job->expires_at_ms = time_from_timestamp(spec->expires_at);
+    job->expires_at_ms = MAX(time_from_timestamp(spec->expires_at), 1); /* 0 is "never", and keys know no time before */
   else if (spec->expiry_case == MILLRACE__V1__JOB_SPEC__EXPIRY_EXPIRES_IN)
     job->expires_at_ms = now_ms + time_from_duration(spec->expires_in);
   if (spec->total_timeout) {
@@ -191,9 +199,9 @@ static struct id id_of(struct turn *turn, const Millrace__V1__JobSpec *spec, con
 
 /* The id is not content: sent again, it may be the one that the server made. */
 static void spec_hash(struct turn *turn, const Millrace__V1__JobSpec *spec, uint64_t out_hash[static 2]) {
-  Millrace__V1__JobSpec copy = *spec;
-  copy.id = (char *)protobuf_c_empty_string;
-  content_hash(turn, &copy.base, out_hash);
+  Millrace__V1__JobSpec *content = spec_content(turn, spec);
+  content->id = (char *)protobuf_c_empty_string;
+  content_hash(turn, &content->base, out_hash);
 }
 
 enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *message, const struct origin *origin,

@@ -33,6 +33,9 @@ enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *spec, con
 void create_want(struct turn *turn, const Millrace__V1__JobSpec *spec);
 /* The spec, or a copy with its labels in order, since maps come in any: the same content must hash the same. NULL stays NULL. */
 Millrace__V1__JobSpec *spec_canonical(struct turn *turn, const Millrace__V1__JobSpec *spec);
+
+/* What counts when a create is sent again: canonical, without the trace context, which is another one each time. */
+Millrace__V1__JobSpec *spec_content(struct turn *turn, const Millrace__V1__JobSpec *spec);
 /* 128-bit hash of a message's content: the test for "the same sent again". */
 void content_hash(struct turn *turn, const ProtobufCMessage *message, uint64_t out_hash[static 2]);
 /* Packs a template (callback, defaults) for a record; NULL packs to nothing. */

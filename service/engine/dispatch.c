@@ -10,16 +10,10 @@
 #include "millrace/v1/common.pb-c.h"
 
 /* Deliveries of one turn: more wait for the next, so that reports and creates get their turn too. */
-enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16 };
+enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16, UNPARK_UNSERVED_MAX = 1000, UNPARK_KEYS = 100, UNPARK_COST_MAX = 1000 };
 
 /* Shares of HIGH, NORMAL and LOW in a weighted queue, by priority index. */
 static const int shares[PRIORITIES] = {1, 3, 6, 0};
-
-/* A concurrency key, as it stands in turn->unpark. */
-struct concurrency_name {
-  uint32_t queue;
-  const char *key;
-};
 
 /* ---- who serves what ---- */
 
@@ -33,6 +27,13 @@ static bool session_takes(const struct session *session) {
   return session->synced && !session->quiet;
 }
 
+static bool any_session(const struct queue *queue) {
+  for (guint i = 0; i < queue->subscriptions->len; i++)
+    if (session_takes(((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session))
+      return true;
+  return false;
+}
+
 static bool task_is_served(const struct queue *queue, const struct task *task) {
   for (guint i = 0; i < queue->subscriptions->len; i++) {
     const struct session *session = ((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session;
@@ -42,7 +43,7 @@ static bool task_is_served(const struct queue *queue, const struct task *task) {
   return false;
 }
 
-static void refresh_served(struct engine *engine, struct queue *queue) {
+void dispatch_refresh_served(struct engine *engine, struct queue *queue) {
   if (!queue->servers_changed)
     return;
   queue->servers_changed = false;
@@ -50,7 +51,10 @@ static void refresh_served(struct engine *engine, struct queue *queue) {
     struct task *task = task_by_number(queue, i);
     if (!task)
       continue;
+    bool was_served = task->served;
     task->served = task_is_served(queue, task);
+    if (was_served && !task->served && queue->counts[JOB_PARKED] && any_session(queue))
+      dispatch_unpark_later(engine); /* a ready job of it may stand in the way of parked ones of other tasks */
     for (int p = 0; p < PRIORITIES; p++)
       if (task->lanes[p])
         lane_sort(engine, task->lanes[p]);
@@ -105,9 +109,11 @@ static struct lane *lane_for(const struct session *session, struct queue *queue,
   return best;
 }
 
-/* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. */
-static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority) {
+/* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. With `take`
+ * the choice counts: one that only competes, and may lose to another queue, must not use up a share. */
+static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority, bool take) {
   struct lane *lanes[PRIORITIES] = {NULL};
+  int credit[PRIORITIES];
   int total = 0, best = -1;
   for (int p = PRIORITIES - 2; p >= 0; p--) {
     lanes[p] = lane_for(session, queue, (unsigned)p);
@@ -119,45 +125,46 @@ static struct lane *weighted_lane_for(const struct session *session, struct queu
   for (int p = 0; p < PRIORITIES - 1; p++) {
     if (!lanes[p])
       continue;
-    queue->credit[p] += shares[p];
+    credit[p] = queue->credit[p] + shares[p];
     total += shares[p];
-    if (best < 0 || queue->credit[p] > queue->credit[best])
+    if (best < 0 || credit[p] > credit[best])
       best = p;
   }
-  queue->credit[best] -= total;
+  for (int p = 0; take && p < PRIORITIES - 1; p++)
+    if (lanes[p])
+      queue->credit[p] = credit[p] - (p == best ? total : 0);
   return lanes[best];
 }
 
-static struct lane *queue_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority) {
+static struct lane *queue_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority,
+                                   bool take) {
   if (!queue_is_open(turn, queue))
     return NULL;
   if (queue->settings.weighted && priority < PRIORITIES - 1)
-    return weighted_lane_for(session, queue, priority);
+    return weighted_lane_for(session, queue, priority, take);
   return lane_for(session, queue, priority);
 }
 
 /* Smooth weighted round-robin over the session's queues that have something at this priority. */
 static struct lane *choose_lane(struct turn *turn, struct session *session, unsigned priority) {
   if (session->subscriptions->len == 1)
-    return queue_lane_for(turn, session, ((struct subscription *)g_ptr_array_index(session->subscriptions, 0))->queue, priority);
+    return queue_lane_for(turn, session, ((struct subscription *)g_ptr_array_index(session->subscriptions, 0))->queue, priority,
+                          true);
   struct subscription *best = NULL;
-  struct lane *best_lane = NULL;
   int64_t total = 0;
   for (guint i = 0; i < session->subscriptions->len; i++) {
     struct subscription *subscription = g_ptr_array_index(session->subscriptions, i);
-    struct lane *lane = queue_lane_for(turn, session, subscription->queue, priority);
-    if (!lane)
+    if (!queue_lane_for(turn, session, subscription->queue, priority, false))
       continue;
     subscription->credit += subscription->weight;
     total += subscription->weight;
-    if (!best || subscription->credit > best->credit) {
+    if (!best || subscription->credit > best->credit)
       best = subscription;
-      best_lane = lane;
-    }
   }
-  if (best)
-    best->credit -= total;
-  return best_lane;
+  if (!best)
+    return NULL;
+  best->credit -= total;
+  return queue_lane_for(turn, session, best->queue, priority, true);
 }
 
 /* ---- leasing ---- */
@@ -219,8 +226,12 @@ static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
       continue;
     }
     dealt++;
-    if (key_is_full(engine, &entry->now)) {
-      struct job next = entry->now;
+    struct job next = entry->now;
+    if (job_end_late(&next, turn->now_ms)) { /* its timer comes too late: it was created so, or a storm of timers is on */
+      turn_update(turn, entry, &next);
+      continue;
+    }
+    if (key_is_full(engine, &next)) {
       job_park(&next);
       turn_update(turn, entry, &next);
       continue;
@@ -241,25 +252,29 @@ void dispatch_unpark(struct turn *turn, uint32_t queue, const char *concurrency_
   if (queue_by_number(turn->engine, queue)->counts[JOB_PARKED] == 0)
     return;
   if (!turn->unpark)
-    turn->unpark = g_ptr_array_new();
-  struct concurrency_name *name = arena_alloc(turn->arena, sizeof *name);
-  *name = (struct concurrency_name){queue, arena_strdup(turn->arena, concurrency_key)};
-  g_ptr_array_add(turn->unpark, name);
+    turn->unpark = concurrencies_new();
+  concurrencies_at(turn->unpark, queue, concurrency_key)->lost++;
 }
 
-/* The next parked job of the key becomes ready, whatever else this turn has done to those in front of it. */
-static void unpark_next(struct turn *turn, const struct concurrency_name *name) {
-  struct key prefix, until;
-  key_parked_prefix(&prefix, name->queue, name->key);
-  bool bounded = key_after_prefix(&prefix, &until);
-  struct store_range range = {FAMILY_PARKED, key_slice(&prefix), bounded ? key_slice(&until) : (struct slice){NULL, 0}, false,
+/* Ready, it would keep its key from jobs of other tasks and not run itself. */
+static bool stands_in_the_way(struct queue *queue, const struct job *job) {
+  return !task_by_number(queue, job->task)->served && any_session(queue);
+}
+
+/* The next `count` parked jobs of the key become ready, whatever else this turn has done to those in front of them. One whose
+ * task nobody serves, while other tasks are served, becomes ready too but does not count. */
+static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_key, unsigned count) {
+  unsigned unserved = 0;
+  struct key from, until;
+  key_parked_prefix(&from, queue, concurrency_key);
+  bool bounded = key_after_prefix(&from, &until);
+  struct store_range range = {FAMILY_PARKED, key_slice(&from), bounded ? key_slice(&until) : (struct slice){NULL, 0}, false,
                               UNPARK_SCAN};
-  for (;;) {
+  for (bool more = true; more && count;) {
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
       return;
-    bool done = rows.count < range.limit;
-    for (size_t i = 0; i < rows.count; i++) {
+    for (size_t i = 0; i < rows.count && count; i++) {
       struct id id;
       memcpy(id.bytes, rows.rows[i].value.data, ID_BYTES);
       struct entry *entry = turn_job(turn, &id);
@@ -268,28 +283,34 @@ static void unpark_next(struct turn *turn, const struct concurrency_name *name) 
       struct job next = entry->now;
       job_unpark(&next);
       turn_update(turn, entry, &next);
-      done = true;
-      break;
+      if (stands_in_the_way(queue_by_number(turn->engine, queue), &next))
+        unserved++;
+      else
+        count--;
     }
-    struct slice last = {NULL, 0};
-    if (!done) {
-      last = rows.rows[rows.count - 1].key;
-      prefix.length = last.length + 1;
-      memcpy(prefix.bytes, last.data, last.length);
-      prefix.bytes[last.length] = 0;
-      range.from = key_slice(&prefix);
+    more = rows.count == range.limit && unserved < UNPARK_UNSERVED_MAX;
+    if (more) { /* go on right behind the last one: its key and a zero byte */
+      struct slice last = rows.rows[rows.count - 1].key;
+      memcpy(from.bytes, last.data, last.length);
+      from.bytes[last.length] = 0;
+      from.length = last.length + 1;
+      range.from = key_slice(&from);
     }
     store_rows_release(&rows);
-    if (done)
-      return;
   }
 }
 
 static void unpark_all(struct turn *turn) {
-  for (guint i = 0; turn->unpark && i < turn->unpark->len; i++)
-    unpark_next(turn, g_ptr_array_index(turn->unpark, i));
-  if (turn->unpark)
-    g_ptr_array_set_size(turn->unpark, 0);
+  if (!turn->unpark)
+    return;
+  GHashTableIter iter;
+  gpointer item;
+  g_hash_table_iter_init(&iter, turn->unpark);
+  while (g_hash_table_iter_next(&iter, &item, NULL)) {
+    const struct concurrency *concurrency = item;
+    unpark(turn, concurrency->queue, concurrency->key, concurrency->lost);
+  }
+  g_hash_table_remove_all(turn->unpark);
 }
 
 void dispatch_run(struct turn *turn) {
@@ -305,7 +326,7 @@ void dispatch_run(struct turn *turn) {
   gpointer value;
   g_hash_table_iter_init(&iter, engine->queues_by_name);
   while (g_hash_table_iter_next(&iter, NULL, &value))
-    refresh_served(engine, value);
+    dispatch_refresh_served(engine, value);
   unsigned left = DISPATCH_MAX;
   for (int p = PRIORITIES - 1; p >= 0 && left; p--)
     if (engine->active_lanes[p])
@@ -316,13 +337,6 @@ void dispatch_run(struct turn *turn) {
 }
 
 /* ---- why does it wait? ---- */
-
-static bool any_session(const struct queue *queue) {
-  for (guint i = 0; i < queue->subscriptions->len; i++)
-    if (session_takes(((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session))
-      return true;
-  return false;
-}
 
 int dispatch_waiting_reason(struct turn *turn, const struct job *job) {
   switch (job->state) {
@@ -353,22 +367,23 @@ int dispatch_waiting_reason(struct turn *turn, const struct job *job) {
   return MILLRACE__V1__WAITING_REASON__WAITING_REASON_NO_FREE_SLOT;
 }
 
-/* ---- recovery ---- */
+/* ---- all keys ---- */
 
 struct unpark_work {
   struct slice_work work;
+  struct engine *engine;
   struct key from;
 };
 
 static void unpark_work_free(struct slice_work *work) {
+  ((struct unpark_work *)(void *)work)->engine->unparking = false;
   g_free(work);
 }
 
-/* Of each key with parked jobs, as many become ready as its limit allows; they park again if holders have come through the
- * restart. */
-static bool recover_step(struct turn *turn, struct slice_work *work) {
+/* Of each key with parked jobs, as many become ready as its limit allows; they park again if it has its holders. */
+static bool unpark_step(struct turn *turn, struct slice_work *work) {
   struct unpark_work *self = (struct unpark_work *)(void *)work;
-  for (int keys = 0; keys < 100; keys++) {
+  for (int keys = 0; keys < UNPARK_KEYS && turn->cost < UNPARK_COST_MAX; keys++) {
     struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
@@ -385,9 +400,7 @@ static bool recover_step(struct turn *turn, struct slice_work *work) {
     if (!found)
       return false;
     const struct entry *entry = turn_job(turn, &id);
-    uint32_t limit = entry ? entry->now.concurrency_limit : 1;
-    for (uint32_t i = 0; i < limit; i++)
-      unpark_next(turn, &(struct concurrency_name){queue, name});
+    unpark(turn, queue, name, entry ? entry->now.concurrency_limit : 1);
     struct key prefix;
     key_parked_prefix(&prefix, queue, name);
     if (!key_after_prefix(&prefix, &self->from))
@@ -396,8 +409,12 @@ static bool recover_step(struct turn *turn, struct slice_work *work) {
   return true;
 }
 
-void dispatch_recover(struct engine *engine) {
+void dispatch_unpark_later(struct engine *engine) {
+  if (engine->unparking)
+    return;
+  engine->unparking = true;
   struct unpark_work *work = g_new0(struct unpark_work, 1);
-  work->work = (struct slice_work){recover_step, unpark_work_free};
+  work->engine = engine;
+  work->work = (struct slice_work){unpark_step, unpark_work_free};
   engine_add_slice(engine, &work->work);
 }

@@ -14,7 +14,10 @@ void dispatch_unpark(struct turn *turn, uint32_t queue, const char *concurrency_
 int dispatch_waiting_reason(struct turn *turn, const struct job *job);
 /* Which tasks are served must be looked at again: a session joined or left, or learnt that it does not know a task. */
 void dispatch_servers_changed(struct engine *engine, struct session *session);
-/* At start: as many parked jobs of each key become ready as its limit allows. */
-void dispatch_recover(struct engine *engine);
+/* Brings `served` of the queue's tasks up to date. */
+void dispatch_refresh_served(struct engine *engine, struct queue *queue);
+/* In slices: as many parked jobs of each key become ready as its limit allows. At start, and when those who served a task left.
+ */
+void dispatch_unpark_later(struct engine *engine);
 
 #endif

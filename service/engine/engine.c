@@ -6,9 +6,12 @@
 #include <sys/random.h>
 
 #include "core/validate.h"
+#include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
+#include "engine/compaction.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/reader.h"
 #include "engine/running.h"
@@ -20,7 +23,7 @@
 
 enum {
   MAIL_MAX = 20000,           /* requests that wait; beyond: RESOURCE_EXHAUSTED */
-  MAIL_BYTES_MAX = 256 << 20, /* of them together */
+  MAIL_BYTES_MAX = 256 << 20, /* of them together; and of the reports that wait: beyond, their worker is to send them again */
   TURN_MAIL_MAX = 1000,       /* pieces of mail a turn */
   TURN_PART = 64,             /* read and decided together */
   TURN_COST_MAX = 4000,       /* jobs a turn */
@@ -36,11 +39,12 @@ struct letter {
   struct mail mail;
   struct request *request;
   size_t bytes;
+  size_t *counted; /* where `bytes` are counted */
   struct id session;
   uint64_t connection;
   const char *transport;
   struct arena *arena;
-  Millrace__V1__Reports *reports; /* NULL: can't be read */
+  Millrace__V1__Reports *reports; /* NULL: can't be read, or too many wait */
 };
 
 /* ---- small things ---- */
@@ -158,8 +162,16 @@ static struct letter *letter_new(enum mail_kind kind) {
   return letter;
 }
 
-static void letter_free(struct engine *engine, struct letter *letter) {
-  __atomic_sub_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
+/* Counts the letter's bytes. False: too many wait. */
+static bool letter_count(struct letter *letter, size_t *counter, size_t bytes) {
+  letter->bytes = bytes;
+  letter->counted = counter;
+  return __atomic_add_fetch(counter, bytes, __ATOMIC_RELAXED) <= MAIL_BYTES_MAX;
+}
+
+static void letter_free(struct letter *letter) {
+  if (letter->counted)
+    __atomic_sub_fetch(letter->counted, letter->bytes, __ATOMIC_RELAXED);
   arena_free(letter->arena);
   g_free(letter);
 }
@@ -173,7 +185,7 @@ static void refuse(struct engine *engine, struct letter *letter, struct request 
     error.retry_after_ms = 100;
     error_reason(&error, "OVERLOADED", NULL);
   }
-  letter_free(engine, letter);
+  letter_free(letter);
   request_finish(request, &error, NULL);
   request_unref(request);
 }
@@ -186,9 +198,8 @@ void engine_submit(struct engine *engine, struct request *request) {
   }
   struct letter *letter = letter_new(MAIL_REQUEST);
   letter->request = request_ref(request);
-  letter->bytes = arena_used(request->arena);
-  size_t waiting = __atomic_add_fetch(&engine->mail_bytes, letter->bytes, __ATOMIC_RELAXED);
-  if (waiting > MAIL_BYTES_MAX || !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
+  if (!letter_count(letter, &engine->mail_bytes, arena_used(request->arena)) ||
+      !mailbox_post(&engine->mailbox, &letter->mail, request->method->urgent))
     refuse(engine, letter, request);
 }
 
@@ -201,14 +212,14 @@ void engine_cancel(struct engine *engine, struct request *request) {
   if (mailbox_post(&engine->mailbox, &letter->mail, true))
     return;
   request_unref(request);
-  letter_free(engine, letter);
+  letter_free(letter);
 }
 
 /* ---- the hub's side ---- */
 
 static void post_session(struct engine *engine, struct letter *letter) {
   if (!mailbox_post(&engine->mailbox, &letter->mail, true))
-    letter_free(engine, letter);
+    letter_free(letter);
 }
 
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name) {
@@ -233,6 +244,10 @@ void engine_session_reports(struct engine *engine, const struct id *session, uin
   letter->connection = connection;
   letter->arena = arena_new(REQUEST_ARENA_BYTES_MAX);
   letter->reports = millrace__v1__reports__unpack(arena_protobuf(letter->arena), length, bytes);
+  if (!letter_count(letter, &engine->report_bytes, arena_used(letter->arena))) {
+    letter->reports = NULL;
+    arena_reset(letter->arena);
+  }
   post_session(engine, letter);
 }
 
@@ -297,7 +312,7 @@ static void open_mail(struct turn *turn, struct mail *mail) {
     release_call(turn->release, (void (*)(void *))arena_free, letter->arena);
     letter->arena = NULL;
   }
-  letter_free(turn->engine, letter);
+  letter_free(letter);
 }
 
 /* Once a second: what depends on time alone. */
@@ -309,8 +324,9 @@ static void tick(struct turn *turn) {
   if (turn->monotonic_ms < engine->next_tick_ms)
     return;
   engine->next_tick_ms = turn->monotonic_ms + TICK_MS;
+  engine->retention_due = true;
   sessions_tick(turn);
-  retention_run(turn);
+  job_log_tick(engine);
   struct store_statistics store;
   store_statistics(engine->store, &store);
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
@@ -353,23 +369,12 @@ static struct mail *open_all(struct turn *turn, struct mail *first) {
   return first;
 }
 
-static void publish_statistics(struct engine *engine, int64_t start_ms) {
-  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
-  pthread_mutex_lock(&engine->statistics_mutex);
-  if (engine->published.turn_ms_max < 0)
-    engine->statistics.turn_ms_max = monotonic_ms(engine) - start_ms;
-  engine->published = engine->statistics;
-  engine->published.sessions = g_hash_table_size(engine->sessions);
-  engine->published.queues = g_hash_table_size(engine->queues_by_name);
-  engine->published.jobs_running = g_hash_table_size(engine->running);
-  engine->alive_ms = engine->last_turn_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-}
-
 bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
   engine->again = false;
+  engine->timers_noted_ms = INT64_MAX;
+  retention_run(turn);
   tick(turn);
   running_time_outs(turn);
   timers_run(turn);
@@ -378,7 +383,8 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   run_slice(turn);
   bool idle = !*mail && !more_waits;
   turn_end(turn, idle && mailbox_count(&engine->mailbox) == 0);
-  publish_statistics(engine, start_ms);
+  engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
+  __atomic_store_n(&engine->alive_ms, engine->last_turn_ms, __ATOMIC_RELAXED);
   return engine->again;
 }
 
@@ -443,7 +449,7 @@ static struct engine *engine_new(const struct engine_options *options) {
   options_default(&engine->options);
   engine->store = options->store;
   mailbox_init(&engine->mailbox, MAIL_MAX);
-  pthread_mutex_init(&engine->statistics_mutex, NULL);
+  meters_init(&engine->meters);
   guint32 seed[4] = {(guint32)options->seed, (guint32)(options->seed >> 32), 0, 0};
   if (!options->seed)
     while (getrandom(seed, sizeof seed, 0) != sizeof seed)
@@ -485,7 +491,8 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     engine_free(engine);
     return status;
   }
-  dispatch_recover(engine);
+  dispatch_unpark_later(engine);
+  backup_clean(engine);
   engine->syncer = syncer_new(engine, &engine->options);
   engine->reader = reader_new(engine);
   *out_engine = engine;
@@ -515,6 +522,8 @@ void engine_stop(struct engine *engine) {
   mailbox_close(&engine->mailbox);
   g_thread_join(engine->thread);
   engine->thread = NULL;
+  compaction_stop(engine);
+  backup_stop(engine);
   syncer_stop(engine->syncer);
   free_slices(engine); /* those who asked for unfinished work are answered */
 }
@@ -554,25 +563,12 @@ void engine_free(struct engine *engine) {
   bodies_free(engine->bodies);
   g_rand_free(engine->random);
   mailbox_clear(&engine->mailbox);
-  pthread_mutex_destroy(&engine->statistics_mutex);
+  meters_release(&engine->meters);
   g_free(engine);
 }
 
 /* ---- the monitor's side ---- */
 
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  *out_statistics = engine->published;
-  engine->published.turn_ms_max = -1; /* asks for a new maximum */
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  out_statistics->turn_ms_max = MAX(out_statistics->turn_ms_max, 0);
-  out_statistics->mailbox_depth = mailbox_count(&engine->mailbox);
-  out_statistics->sync_us_mean = syncer_mean_us(engine->syncer);
-}
-
 bool engine_is_alive(struct engine *engine, int64_t within_ms) {
-  pthread_mutex_lock(&engine->statistics_mutex);
-  int64_t alive_ms = engine->alive_ms;
-  pthread_mutex_unlock(&engine->statistics_mutex);
-  return monotonic_ms(engine) - alive_ms <= within_ms;
+  return monotonic_ms(engine) - __atomic_load_n(&engine->alive_ms, __ATOMIC_RELAXED) <= within_ms;
 }

@@ -65,6 +65,9 @@ struct request {
   void *group;
   /* METHOD_SERVER_STREAM only: one message, valid during the call. False: the reader is too slow, end it (done follows). */
   bool (*event)(struct request *request, const ProtobufCMessage *message);
+  /* For a stream longer than memory, from a thread of its own: waits until little of it waits for the reader. False: that has
+   * left, or took nothing for `wait_ms`. NULL: need not wait. */
+  bool (*drained)(struct request *request, int64_t wait_ms);
   void (*released)(struct request *request); /* last reference dropped, before memory goes; may be NULL */
   void *context;
   /* Private to the engine. */
@@ -117,6 +120,7 @@ struct engine_options {
   const char *worker_host;    /* advertised host; NULL: the one dialled */
   uint16_t worker_port;
   const char *checkpoint_directory; /* NULL: no checkpoints */
+  const char *backup_directory;     /* made and removed for each backup, on the store's file system; NULL: no backups */
   uint64_t disk_low_bytes;          /* creates refused below; 0: 512 MiB */
   uint64_t disk_stop_bytes;         /* the engine stops below; 0: 64 MiB */
   /* The store failed, or the disk is full: nothing will be answered any more; the process must stop. From any engine thread. */
@@ -124,6 +128,8 @@ struct engine_options {
   /* One event worth a log line (job ids, no payloads): key=value pairs. NULL: none. level: 0 debug, 1 info, 2 warning, 3 error.
    */
   void (*log)(void *context, int level, const char *event, const char *fields);
+  int log_level;                                   /* nothing below it is worth telling; SetLogLevel changes it */
+  void (*set_log_level)(void *context, int level); /* NULL: nobody needs to know */
   void *callback_context;
 };
 
@@ -146,20 +152,18 @@ void engine_cancel(struct engine *engine, struct request *request);
  * `transport_name` is a constant: "nng" or "grpc". */
 void engine_session_connected(struct engine *engine, const struct id *session, uint64_t connection, const char *transport_name);
 void engine_session_disconnected(struct engine *engine, const struct id *session, uint64_t connection);
-/* A packed Reports message came in; copied. A message that can't be read, or leaves a gap, makes the engine ask for the
- * connection's end by transport.drop. */
+/* A packed Reports message came in; copied. A message that can't be read, leaves a gap, or comes when too many wait,
+ * makes the engine ask for the connection's end by transport.drop. */
 void engine_session_reports(struct engine *engine, const struct id *session, uint64_t connection, const uint8_t *bytes,
                             size_t length);
 
 /* ---- for the monitor ---- */
+/* Since the start; part of a reading (meters.h). */
 struct engine_statistics {
-  uint64_t turns, requests, jobs_created, jobs_finished, deliveries, reports;
-  uint64_t mailbox_depth, waiters, watches, sessions, queues;
-  uint64_t jobs_waiting, jobs_running;
-  int64_t turn_ms_max;  /* longest since the last call */
-  int64_t sync_us_mean; /* over the last second of syncs */
+  uint64_t turns, requests, deliveries, reports;
+  uint64_t mailbox_depth, waiters, watches; /* now */
+  int64_t turn_ms_max;                      /* longest since the last reading */
 };
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics);
 /* A turn was completed within the last `within_ms` of monotonic time (an idle engine wakes up once a second). */
 bool engine_is_alive(struct engine *engine, int64_t within_ms);
 

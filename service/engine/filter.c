@@ -224,25 +224,37 @@ bool filter_matches_identity(const struct filter *filter, const struct job *job)
          is_among(message->tasks, message->n_tasks, task->name);
 }
 
-GPtrArray *filter_matching(struct turn *turn, const struct filter *filter, size_t most) {
+/* Adds those that were not met before and answers whether there is room for all of them. */
+static bool add_new(GPtrArray *matches, GHashTable *met, struct entry *entry, size_t most) {
+  if (!g_hash_table_add(met, entry))
+    return true;
+  g_ptr_array_add(matches, entry);
+  return matches->len <= most;
+}
+
+GPtrArray *filter_matching(struct turn *turn, const struct filter *filter, size_t most, bool *out_all) {
   enum { AT_ONCE = 256 };
   GPtrArray *matches = g_ptr_array_new();
   GHashTable *met = g_hash_table_new(NULL, NULL);
+  const size_t used = arena_used(turn->arena);
+  bool fits = true;
   /* The store does not know yet what this turn did. */
-  for (guint i = 0; i < turn->changed->len && matches->len < most; i++) {
+  for (guint i = 0; i < turn->changed->len && fits; i++) {
     struct entry *entry = g_ptr_array_index(turn->changed, i);
-    if (entry->exists && filter_matches(filter, &entry->now) && g_hash_table_add(met, entry))
-      g_ptr_array_add(matches, entry);
+    if (entry->exists && filter_matches(filter, &entry->now))
+      fits = add_new(matches, met, entry, most);
   }
   struct search *search = search_new(filter);
   GPtrArray *found = g_ptr_array_new();
-  while (matches->len < most && search_rows(search) < FILTER_ROWS_MAX && search_entries(turn, search, AT_ONCE, found)) {
-    for (guint i = 0; i < found->len && matches->len < most; i++)
-      if (g_hash_table_add(met, g_ptr_array_index(found, i)))
-        g_ptr_array_add(matches, g_ptr_array_index(found, i));
+  while (fits && search_entries(turn, search, AT_ONCE, found)) {
+    for (guint i = 0; i < found->len && fits; i++)
+      fits = add_new(matches, met, g_ptr_array_index(found, i), most);
+    fits = fits && (search_is_done(search) || search_rows(search) < FILTER_ROWS_MAX) &&
+           arena_used(turn->arena) - used < FILTER_BYTES_MAX;
   }
   g_ptr_array_free(found, TRUE);
   search_free(search);
   g_hash_table_destroy(met);
+  *out_all = fits;
   return matches;
 }

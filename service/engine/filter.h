@@ -47,10 +47,11 @@ bool filter_matches_place(const struct filter *filter, uint32_t queue, uint32_t 
 /* All conditions except states and priorities and fingerprints, which change: what a watch follows through its life. Threads: the
  * engine's. */
 bool filter_matches_identity(const struct filter *filter, const struct job *job);
-/* The jobs that match now, at most `most`, as entries of the turn, found within FILTER_ROWS_MAX rows. Threads: the engine's. */
-GPtrArray *filter_matching(struct turn *turn, const struct filter *filter, size_t most);
+/* The jobs that match now, as entries of the turn. *out_all is false when they are not all: there are more than `most`, or
+ * finding them took more than FILTER_ROWS_MAX rows or FILTER_BYTES_MAX of memory. Threads: the engine's. */
+GPtrArray *filter_matching(struct turn *turn, const struct filter *filter, size_t most, bool *out_all);
 
 /* How many rows one page of a list, or one filter_matching, looks at. */
-enum { FILTER_ROWS_MAX = 20 * 1000 };
+enum { FILTER_ROWS_MAX = 20 * 1000, FILTER_BYTES_MAX = 64 << 20 };
 
 #endif

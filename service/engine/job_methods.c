@@ -237,9 +237,14 @@ enum status retry_entry(struct turn *turn, struct entry *entry, struct error *er
               text, job_state_name(next.state));
     return error_reason(error, "JOB_NOT_RETRYABLE", text);
   }
-  if (next.cancelled_by_chain) {
+  bool blocked = false;
+  bool can = id_is_zero(&next.chain_id) || chain_step_can_retry(turn, entry, &blocked);
+  if (!can || next.cancelled_by_chain) {
     error_set(error, STATUS_FAILED_PRECONDITION, NULL,
-              "job %s was cancelled because a step of its chain did not succeed; retry that step and this one follows", text);
+              next.cancelled_by_chain
+                  ? "job %s was cancelled because a step of its chain did not succeed; retry that step and this one follows"
+                  : "the step before job %s in its chain did not succeed; retry that one first",
+              text);
     return error_reason(error, "CHAIN_STEP_FAILED", id_text(turn->arena, &next.chain_id));
   }
   if (next.unique_scope != UNIQUE_NONE && !next.unique_held) {
@@ -253,7 +258,7 @@ enum status retry_entry(struct turn *turn, struct entry *entry, struct error *er
     }
     next.unique_held = next.unique_scope != UNIQUE_PERIOD || next.unique_until_ms > turn->now_ms;
   }
-  job_retry(&next, engine_sequence(turn), turn->now_ms, false);
+  job_retry(&next, engine_sequence(turn), turn->now_ms, blocked);
   turn_update(turn, entry, &next);
   if (!id_is_zero(&next.chain_id))
     chain_step_retried(turn, entry);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of methods: the one place where path, types, role, lane and handler meet. */
+#include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bulk.h"
 #include "engine/chains.h"
 #include "engine/engine.h"
+#include "engine/job_log.h"
 #include "engine/jobs.h"
 #include "engine/lists.h"
 #include "engine/queue_methods.h"
@@ -80,5 +82,7 @@ const struct method methods[] = {
     URGENT("WorkerService", "QuietWorker", quiet_worker, ROLE_WORKER),
     UNARY("AdminService", "GetServerInfo", get_server_info, ROLE_VIEWER),
     UNARY("AdminService", "Checkpoint", checkpoint, ROLE_ADMIN),
+    METHOD("AdminService", "StreamBackup", stream_backup, ROLE_ADMIN, METHOD_SERVER_STREAM, false, NULL, stream_backup_apply),
+    URGENT("AdminService", "SetLogLevel", set_log_level, ROLE_ADMIN),
 };
 const size_t method_count = sizeof methods / sizeof *methods;

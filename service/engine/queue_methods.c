@@ -11,7 +11,7 @@ static double rate_of(const struct queue *queue, int64_t now_ms, bool created) {
   int64_t second = now_ms / 1000;
   uint64_t sum = 0;
   for (int i = 0; i < RATE_SECONDS; i++)
-    if (queue->rates[i].second > second - RATE_SECONDS && queue->rates[i].second <= second)
+    if (queue->rates[i].number > second - RATE_SECONDS && queue->rates[i].number <= second)
       sum += created ? queue->rates[i].created : queue->rates[i].finished;
   return (double)sum / RATE_SECONDS;
 }
@@ -96,12 +96,29 @@ void list_queues_apply(struct turn *turn, struct request *request) {
   reply(turn, request, response);
 }
 
+static void answer_last_hour(struct turn *turn, const struct queue *queue, Millrace__V1__GetQueueResponse *response) {
+  struct rate_slot minutes[RATE_MINUTES];
+  if (!queue_minutes(queue, turn->now_ms, minutes))
+    return;
+  response->last_hour = arena_alloc(turn->arena, RATE_MINUTES * sizeof *response->last_hour);
+  for (; response->n_last_hour < RATE_MINUTES; response->n_last_hour++) {
+    const struct rate_slot *minute = &minutes[response->n_last_hour];
+    Millrace__V1__QueueMinute *message = MESSAGE(turn->arena, Millrace__V1__QueueMinute, millrace__v1__queue_minute__descriptor);
+    message->started_at = timestamp_new(turn->arena, minute->number * MINUTE_MS);
+    message->created = minute->created;
+    message->finished = minute->finished;
+    response->last_hour[response->n_last_hour] = message;
+  }
+}
+
 void get_queue_apply(struct turn *turn, struct request *request) {
   const char *name = ((const Millrace__V1__GetQueueRequest *)(const void *)request->message)->name;
   struct queue *queue = queue_find(turn->engine, name);
   Millrace__V1__GetQueueResponse *response =
       MESSAGE(turn->arena, Millrace__V1__GetQueueResponse, millrace__v1__get_queue_response__descriptor);
   response->queue = queue ? answer(turn, queue) : answer_unused(turn, name);
+  if (queue)
+    answer_last_hour(turn, queue, response);
   reply(turn, request, response);
 }
 

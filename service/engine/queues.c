@@ -7,6 +7,10 @@
 #include "engine/turn.h"
 #include "store/walk.h"
 
+/* How far sequences are reserved: after a restart they go on from there, and as they tell when a job became ready, its age must
+ * not be wrong by more than this. */
+#define MARK_AHEAD_MS SECOND_MS
+
 struct queue *queue_find(struct engine *engine, const char *name) {
   return g_hash_table_lookup(engine->queues_by_name, name);
 }
@@ -30,6 +34,7 @@ static struct queue *queue_add(struct engine *engine, uint32_t number, const cha
     g_ptr_array_set_size(engine->queues, (gint)number + 1);
   engine->queues->pdata[number] = queue;
   g_hash_table_insert(engine->queues_by_name, queue->name, queue);
+  meters_add_queue(&engine->meters, queue);
   return queue;
 }
 
@@ -150,12 +155,41 @@ bool queue_is_empty(const struct queue *queue) {
   return true;
 }
 
-static struct rate_second *rate_slot(struct queue *queue, int64_t now_ms) {
+/* Adds a second to its minute, unless that has passed for an hour. */
+static void minutes_add(struct rate_slot minutes[static RATE_MINUTES], const struct rate_slot *second) {
+  int64_t number = second->number / RATE_SECONDS;
+  struct rate_slot *minute = &minutes[(uint64_t)number % RATE_MINUTES];
+  if (minute->number < number)
+    *minute = (struct rate_slot){.number = number};
+  if (minute->number > number)
+    return;
+  minute->created += second->created;
+  minute->finished += second->finished;
+}
+
+static struct rate_slot *rate_slot(struct queue *queue, int64_t now_ms) {
   int64_t second = now_ms / 1000;
-  struct rate_second *slot = &queue->rates[(uint64_t)second % RATE_SECONDS];
-  if (slot->second != second)
-    *slot = (struct rate_second){.second = second};
+  struct rate_slot *slot = &queue->rates[(uint64_t)second % RATE_SECONDS];
+  if (slot->number != second) {
+    minutes_add(queue->minutes, slot);
+    *slot = (struct rate_slot){.number = second};
+  }
   return slot;
+}
+
+bool queue_minutes(const struct queue *queue, int64_t now_ms, struct rate_slot out_minutes[static RATE_MINUTES]) {
+  struct rate_slot ring[RATE_MINUTES];
+  memcpy(ring, queue->minutes, sizeof ring);
+  for (int i = 0; i < RATE_SECONDS; i++)
+    minutes_add(ring, &queue->rates[i]);
+  int64_t first = now_ms / MINUTE_MS - RATE_MINUTES + 1;
+  bool any = false;
+  for (int i = 0; i < RATE_MINUTES; i++) {
+    const struct rate_slot *minute = &ring[(uint64_t)(first + i) % RATE_MINUTES];
+    out_minutes[i] = minute->number == first + i ? *minute : (struct rate_slot){.number = first + i};
+    any = any || out_minutes[i].created || out_minutes[i].finished;
+  }
+  return any;
 }
 
 void queue_rate_created(struct queue *queue, int64_t now_ms) {
@@ -169,6 +203,7 @@ void queue_rate_finished(struct queue *queue, int64_t now_ms) {
 void queue_free(struct queue *queue) {
   if (!queue)
     return;
+  meters_free_queue(queue);
   for (guint i = 0; i < queue->tasks->len; i++) {
     struct task *task = task_by_number(queue, i);
     if (!task)
@@ -214,6 +249,7 @@ void queue_delete(struct turn *turn, struct queue *queue) {
   g_hash_table_remove(engine->dirty_queues, queue);
   g_hash_table_remove(engine->queues_by_name, queue->name);
   engine->queues->pdata[queue->number] = NULL;
+  meters_remove_queue(&engine->meters, queue);
   release_call(turn->release, (void (*)(void *))queue_free, queue); /* replies on their way name it */
 }
 
@@ -287,7 +323,7 @@ void queues_write(struct turn *turn) {
   }
   g_ptr_array_set_size(engine->dirty_lanes, 0);
   if (engine->sequence >= engine->sequence_mark) {
-    engine->sequence_mark = engine->sequence + (UINT64_C(60000) << 20);
+    engine->sequence_mark = engine->sequence + ((uint64_t)MARK_AHEAD_MS << 20);
     marks = true;
   }
   if (marks)

@@ -21,6 +21,8 @@ void queue_count(struct engine *engine, struct queue *queue, enum job_state stat
 uint64_t queue_length(const struct queue *queue); /* jobs that have not ended */
 void queue_rate_created(struct queue *queue, int64_t now_ms);
 void queue_rate_finished(struct queue *queue, int64_t now_ms);
+/* The last hour, oldest first; the last one still runs. False: nothing happened. */
+bool queue_minutes(const struct queue *queue, int64_t now_ms, struct rate_slot out_minutes[static RATE_MINUTES]);
 bool queue_is_empty(const struct queue *queue); /* no jobs of any state */
 /* Forgets it and its rows. */
 void queue_delete(struct turn *turn, struct queue *queue);

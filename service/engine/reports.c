@@ -146,8 +146,9 @@ static void note_start(struct turn *turn, struct running *running, const Google_
 
 static void apply_live(struct turn *turn, struct entry *entry, struct running *running, const Millrace__V1__Report *report) {
   note_start(turn, running, report->started_at);
-  bool ran =
-      report->event_case == MILLRACE__V1__REPORT__EVENT_SUCCEEDED || report->event_case == MILLRACE__V1__REPORT__EVENT_FAILED;
+  bool ran = report->event_case == MILLRACE__V1__REPORT__EVENT_SUCCEEDED ||
+             report->event_case == MILLRACE__V1__REPORT__EVENT_FAILED ||
+             report->event_case == MILLRACE__V1__REPORT__EVENT_SNOOZED;
   if (ran && running->started_ms == 0)
     running->started_ms = running->leased_ms;
   struct delivery_end end = {

@@ -11,8 +11,8 @@
 #include "engine/turn.h"
 #include "store/walk.h"
 
-/* What a delivery takes beside its payload, at most nearly always. */
-enum { DELIVERY_OVERHEAD_BYTES = 512 };
+/* What a delivery takes at most, beside its payload, the result of the step before and what its record has (labels). */
+enum { DELIVERY_OVERHEAD_BYTES = 1536 };
 
 static unsigned concurrency_hash(const void *pointer) {
   const struct concurrency *concurrency = pointer;
@@ -34,17 +34,22 @@ GHashTable *concurrencies_new(void) {
   return g_hash_table_new_full(concurrency_hash, concurrency_equal, NULL, concurrency_free);
 }
 
+struct concurrency *concurrencies_at(GHashTable *concurrencies, uint32_t queue, const char *key) {
+  struct concurrency name = {.queue = queue, .key = (char *)key};
+  struct concurrency *concurrency = g_hash_table_lookup(concurrencies, &name);
+  if (!concurrency) {
+    concurrency = g_new0(struct concurrency, 1);
+    concurrency->queue = queue;
+    concurrency->key = g_strdup(key);
+    g_hash_table_add(concurrencies, concurrency);
+  }
+  return concurrency;
+}
+
 static struct concurrency *concurrency_hold(struct engine *engine, const struct job *job) {
   if (!job->concurrency_key[0])
     return NULL;
-  struct concurrency name = {.queue = job->queue, .key = (char *)job->concurrency_key};
-  struct concurrency *concurrency = g_hash_table_lookup(engine->concurrencies, &name);
-  if (!concurrency) {
-    concurrency = g_new0(struct concurrency, 1);
-    concurrency->queue = job->queue;
-    concurrency->key = g_strdup(job->concurrency_key);
-    g_hash_table_add(engine->concurrencies, concurrency);
-  }
+  struct concurrency *concurrency = concurrencies_at(engine->concurrencies, job->queue, job->concurrency_key);
   concurrency->holders++;
   return concurrency;
 }
@@ -69,8 +74,9 @@ void running_set_record(struct turn *turn, struct running *running, const struct
   set_record(running, record_pack_job(job, turn->arena));
 }
 
+/* `previous_bytes`: of the previous result, if it stands beside the step before. */
 static struct running *running_new(struct engine *engine, struct session *session, const struct job *job, const struct spec *spec,
-                                   struct slice record, int64_t leased_ms) {
+                                   size_t previous_bytes, struct slice record, int64_t leased_ms) {
   struct running *running = g_new0(struct running, 1);
   running->id = job->id;
   running->delivery = job->deliveries + 1;
@@ -83,7 +89,7 @@ static struct running *running_new(struct engine *engine, struct session *sessio
   running->policy.delays_ms = g_memdup2(running->policy.delays_ms, running->policy.delays * sizeof *running->policy.delays_ms);
   running->concurrency = concurrency_hold(engine, job);
   set_record(running, record);
-  running->bytes = spec->payload.length + spec->previous_result.length;
+  running->bytes = spec->payload.length + spec->previous_result.length + previous_bytes + record.length;
   session->live_bytes += running->bytes;
   session->live++;
   g_hash_table_insert(engine->running, &running->id, running);
@@ -99,21 +105,34 @@ void running_free(struct running *running) {
   g_free(running);
 }
 
+/* Packed; the result of the step before, or what a callback was created with. */
+static struct bytes previous_result(struct turn *turn, const struct spec *spec) {
+  if (spec->previous_result.length || id_is_zero(&spec->previous_id))
+    return spec->previous_result;
+  struct entry *previous = turn_job(turn, &spec->previous_id);
+  return previous ? turn_result(turn, previous) : spec->previous_result;
+}
+
 void running_begin(struct turn *turn, struct session *session, struct entry *entry) {
   struct job next = entry->now;
   job_lease(&next);
   struct slice record = record_pack_job(&next, turn->arena);
-  struct running *running = running_new(turn->engine, session, &next, &entry->spec, record, turn->now_ms);
+  size_t previous_bytes = id_is_zero(&entry->spec.previous_id) ? 0 : previous_result(turn, &entry->spec).length;
+  struct running *running = running_new(turn->engine, session, &next, &entry->spec, previous_bytes, record, turn->now_ms);
   turn_update(turn, entry, &next);
   bodies_drop(turn->engine->bodies, &entry->id);
   g_ptr_array_add(session->outgoing, running);
   g_hash_table_add(turn->engine->dirty_sessions, session);
   turn->engine->statistics.deliveries++;
+  histogram_add(&running->queue->meter->wait_ms[priority_index(next.priority)], &scale_ms,
+                turn->now_ms - sequence_time_ms(next.sequence));
 }
 
 void running_end(struct turn *turn, struct running *running) {
   struct engine *engine = turn->engine;
   struct session *session = running->session;
+  histogram_add(&task_meter(engine, running->queue, running->task)->run_ms, &scale_ms,
+                turn->now_ms - (running->started_ms ? running->started_ms : running->leased_ms));
   heap_remove(&engine->timeouts, &running->timeout);
   if (running->concurrency && --running->concurrency->holders == 0)
     g_hash_table_remove(engine->concurrencies, running->concurrency);
@@ -172,15 +191,6 @@ static Millrace__V1__Payload *payload_of(struct turn *turn, struct bytes packed)
   return millrace__v1__payload__unpack(arena_protobuf(turn->arena), packed.length, packed.data);
 }
 
-static Millrace__V1__Payload *previous_result(struct turn *turn, const struct spec *spec) {
-  if (spec->previous_result.length)
-    return payload_of(turn, spec->previous_result);
-  if (id_is_zero(&spec->previous_id))
-    return NULL;
-  struct entry *previous = turn_job(turn, &spec->previous_id);
-  return previous ? payload_of(turn, turn_result(turn, previous)) : NULL;
-}
-
 static Millrace__V1__Delivery *delivery_of(struct turn *turn, struct running *running) {
   struct arena *arena = turn->arena;
   struct entry *entry = turn_job(turn, &running->id);
@@ -203,7 +213,7 @@ static Millrace__V1__Delivery *delivery_of(struct turn *turn, struct running *ru
   delivery->created_at = timestamp_new(arena, job->created_ms);
   delivery->traceparent = (char *)spec->traceparent;
   delivery->tracestate = (char *)spec->tracestate;
-  delivery->previous_result = previous_result(turn, spec);
+  delivery->previous_result = payload_of(turn, previous_result(turn, spec));
   delivery->n_labels = job->label_count;
   if (job->label_count)
     delivery->labels = arena_alloc(arena, job->label_count * sizeof *delivery->labels);
@@ -277,10 +287,7 @@ static void speak_deliveries(struct turn *turn, struct session *session) {
     size_t bytes = 0;
     while (next < session->outgoing->len && sent->running->len < DELIVERIES_PER_MESSAGE_MAX) {
       struct running *running = g_ptr_array_index(session->outgoing, next);
-      struct entry *entry = turn_job(turn, &running->id);
-      bytes += entry->spec.payload.length + entry->spec.previous_result.length + DELIVERY_OVERHEAD_BYTES;
-      if (!id_is_zero(&entry->spec.previous_id))
-        bytes += RESULT_BYTES_MAX / 4;
+      bytes += running->bytes + DELIVERY_OVERHEAD_BYTES;
       if (sent->running->len && bytes > DELIVERY_MESSAGE_BYTES_MAX)
         break;
       running->delivery_seq = sent->seq;
@@ -369,7 +376,8 @@ static enum status recover_lease(struct recovery *recovery, const Millrace__Stor
       continue;
     job.state = JOB_RUNNING;
     struct running *running =
-        running_new(recovery->engine, recovery->session, &job, &spec, gets[i].value, recovery->sent->leased_ms);
+        running_new(recovery->engine, recovery->session, &job, &spec, id_is_zero(&spec.previous_id) ? 0 : RESULT_BYTES_MAX,
+                    gets[i].value, recovery->sent->leased_ms);
     running->delivery_seq = recovery->sent->seq;
     g_ptr_array_add(recovery->sent->running, running);
     if (running->policy.attempt_timeout_ms > 0)

@@ -21,6 +21,8 @@ void running_revoke(struct turn *turn, struct running *running, struct delivery_
 void running_arm(struct turn *turn, struct running *running, int64_t since_ms);
 /* Set of struct concurrency. */
 GHashTable *concurrencies_new(void);
+/* The one of this key; a new one with zeros if there is none. */
+struct concurrency *concurrencies_at(GHashTable *concurrencies, uint32_t queue, const char *key);
 
 /* ---- messages ---- */
 /* Builds the messages of this turn: what was leased, commands, acknowledgements, pings. */

@@ -10,7 +10,7 @@
 #include "engine/running.h"
 #include "engine/turn.h"
 
-enum { PING_MS = 5000, PINGS_MISSED_MAX = 3 };
+enum { PING_MS = 5000, PINGS_MISSED_MAX = 3, UNRECEIVED_MAX = 2 * (WORKER_CONCURRENCY_MAX + WORKER_PREFETCH_MAX) };
 
 static unsigned held_hash(const void *pointer) {
   const struct held *held = pointer;
@@ -214,6 +214,10 @@ void session_end(struct turn *turn, struct session *session, const char *why) {
   engine->dispatch_due = true;
 }
 
+static int64_t ping_interval_ms(const struct engine *engine) {
+  return MIN(PING_MS, engine->options.heartbeat_ms);
+}
+
 void session_connect(struct turn *turn, struct session *session, uint64_t connection, const char *transport) {
   struct engine *engine = turn->engine;
   if (connection <= session->connection)
@@ -223,7 +227,7 @@ void session_connect(struct turn *turn, struct session *session, uint64_t connec
   session->synced = false;
   session->ends_ms = 0;
   session->heard_ms = engine->silence_ms;
-  session->next_ping_ms = engine->silence_ms + PING_MS;
+  session->next_ping_ms = engine->silence_ms + ping_interval_ms(engine);
   session->ping_echoed = session->ping_sent;
   session->last_seen_ms = turn->now_ms;
   char text[ID_TEXT_BYTES];
@@ -342,9 +346,16 @@ static void sync_up(struct turn *turn, struct session *session, uint64_t receive
   dispatch_servers_changed(turn->engine, session);
 }
 
+/* A worker and a server that do not mean the same session: the server has gone back to a copy of its store, or the worker is
+ * broken. No reconnect cures it, so the session ends and the worker registers anew. What never reached the worker is live still,
+ * or was revoked and takes a slot: messages beyond that were received. */
+static bool marks_agree(const struct session *session, uint64_t received_up_to) {
+  return received_up_to <= session->delivery_seq && (session->synced || session->delivery_seq - received_up_to <= UNRECEIVED_MAX);
+}
+
 static void heartbeat(struct turn *turn, struct session *session, const Millrace__V1__Heartbeat *message) {
-  if (message->received_up_to > session->delivery_seq) {
-    drop(turn, session, "it says that it received more than was sent");
+  if (!marks_agree(session, message->received_up_to)) {
+    session_end(turn, session, "its numbers are not ours");
     return;
   }
   session->ping_echoed = MIN(message->ping, session->ping_sent);
@@ -372,13 +383,21 @@ void session_reports(struct turn *turn, struct session *session, uint64_t connec
   session->heard_ms = turn->engine->silence_ms;
   session->last_seen_ms = turn->now_ms;
   if (reports->report_seq > session->report_seq + 1) {
-    drop(turn, session, "a report message is missing before this one");
+    /* A new connection begins with what was not accepted. When that leaves a gap again, the server has gone back to a copy of its
+     * store, and no reconnect cures it. */
+    if (session->gap) {
+      session_end(turn, session, "its numbers are not ours");
+    } else {
+      session->gap = true;
+      drop(turn, session, "a report message is missing before this one");
+    }
     return;
   }
   if (reports->report_seq && reports->report_seq == session->report_seq + 1) {
     for (size_t i = 0; i < reports->n_reports; i++)
       report_apply(turn, session, reports->reports[i]);
     session->report_seq = reports->report_seq;
+    session->gap = false;
     session_touch(turn, session);
   }
   if (reports->report_seq)
@@ -400,7 +419,7 @@ static void tick(struct turn *turn, struct session *session) {
   }
   if (engine->silence_ms < session->next_ping_ms)
     return;
-  session->next_ping_ms = engine->silence_ms + MIN(PING_MS, engine->options.heartbeat_ms);
+  session->next_ping_ms = engine->silence_ms + ping_interval_ms(engine);
   if (session->ping_sent - session->ping_echoed >= PINGS_MISSED_MAX) {
     drop(turn, session, "it did not answer three pings");
     return;

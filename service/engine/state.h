@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/heap.h"
 #include "engine/mailbox.h"
+#include "engine/meters.h"
 #include "engine/syncer.h"
 #include "millrace/store/v1/store.pb-c.h"
 #include "millrace/v1/job.pb-c.h"
@@ -59,15 +60,16 @@ struct task {
   char *name;
   struct lane *lanes[PRIORITIES]; /* NULL until used */
   bool served;                    /* a connected session that serves the queue handles it */
+  struct task_meter *meter;       /* NULL until its first job */
 };
 
-/* A second's creations and endings. */
-struct rate_second {
-  int64_t second;
+/* Creations and endings of a second, or of a minute. */
+struct rate_slot {
+  int64_t number; /* of the second or minute, since 1970 */
   uint32_t created;
   uint32_t finished;
 };
-enum { RATE_SECONDS = 60 };
+enum { RATE_SECONDS = 60, RATE_MINUTES = 60 };
 
 struct queue {
   uint32_t number;
@@ -95,8 +97,11 @@ struct queue {
   bool servers_changed;           /* lanes' `served` must be looked at again */
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
-  struct rate_second rates[RATE_SECONDS];
-  int64_t ended_due_ms[2]; /* finished, dead: no row is due before */
+  struct rate_slot rates[RATE_SECONDS];
+  struct rate_slot minutes[RATE_MINUTES]; /* without the seconds that still stand in `rates` */
+  struct queue_meter *meter;
+  int64_t ended_due_ms[2];      /* finished, dead: no row is due before */
+  int64_t count_rests_until_ms; /* monotonic: jobs beyond the retention count stay until then */
   bool record_dirty;
   bool counters_dirty;
 };
@@ -136,6 +141,7 @@ struct session {
   uint64_t connection; /* 0: none */
   const char *transport;
   bool synced;    /* the first heartbeat on this connection came */
+  bool gap;       /* the last report message left one */
   bool recovered; /* from the store, and not heard since */
   bool quiet;
   bool drain;
@@ -171,7 +177,7 @@ struct running {
   struct id id;
   uint32_t delivery;
   struct heap_node timeout; /* in engine->timeouts; key: wall clock ms, as all times of jobs */
-  size_t bytes;             /* of payload and previous result */
+  size_t bytes;             /* of payload, previous result and record */
   struct session *session;
   uint64_t delivery_seq;
   struct queue *queue;
@@ -191,6 +197,7 @@ struct concurrency {
   uint32_t queue;
   char *key;
   unsigned holders; /* running jobs */
+  unsigned lost;    /* in turn->unpark: holders and ready jobs that are no more */
 };
 
 /* ---- waits and watches ---- */
@@ -232,7 +239,7 @@ struct turn {
   GPtrArray *changed;
   GArray *wanted;      /* struct id: to be read before the first decision */
   GHashTable *uniques; /* "queue/key" -> struct id: changed in this turn; zero id: given up */
-  GPtrArray *unpark;   /* struct concurrency_name: keys that lost a holder or a ready job */
+  GHashTable *unpark;  /* struct concurrency: keys that lost holders or ready jobs */
   GHashTable *chains;  /* struct id -> struct chain */
   GHashTable *batches; /* struct id -> struct batch */
   unsigned cost;       /* jobs handled, to keep turns short */
@@ -245,6 +252,13 @@ struct slice_work {
   void (*free)(struct slice_work *work);
 };
 
+struct compaction {
+  GThread *thread;  /* NULL: none, or joined */
+  bool working;     /* atomic */
+  uint64_t removed; /* jobs, since the last one */
+  int64_t next_ms;  /* monotonic: not before */
+};
+
 struct engine {
   struct engine_options options;
   struct store *store;
@@ -253,9 +267,10 @@ struct engine {
   struct reader *reader;
   GThread *thread;
   bool started;
-  bool stopping;     /* atomic: no more requests */
-  bool closing;      /* atomic: the thread ends when the mailbox is empty */
-  size_t mail_bytes; /* atomic: of the requests that wait */
+  bool stopping;       /* atomic: no more requests */
+  bool closing;        /* atomic: the thread ends when the mailbox is empty */
+  size_t mail_bytes;   /* atomic: of the requests that wait */
+  size_t report_bytes; /* atomic: of the reports that wait */
   int64_t started_wall_ms;
   bool failed;
   GRand *random;
@@ -282,6 +297,7 @@ struct engine {
   struct bodies *bodies;
   struct key timers_from;        /* timers on disk before this key have been handled */
   int64_t timers_due_ms;         /* none of the others is due before */
+  int64_t timers_noted_ms;       /* the earliest that this turn makes; the store shows it only after the turn */
   GHashTable *waits[WAIT_KINDS]; /* struct id -> GPtrArray of struct waiter */
   struct heap wait_timeouts;
   GPtrArray *watches;
@@ -293,13 +309,17 @@ struct engine {
   int64_t rate_due_ms; /* monotonic: a queue's rate limit lets the next one through */
   size_t active_lanes[PRIORITIES];
   bool disk_low;
+  bool retention_due;
+  bool unparking;       /* a slice looks at all concurrency keys */
+  GThread *backup;      /* NULL: there was none */
+  bool backup_runs;     /* atomic */
+  unsigned job_lines;   /* logged in this second */
   guint retention_next; /* queue looked at next */
+  struct compaction compaction;
 
+  struct meters meters;
   struct engine_statistics statistics;
-  /* Read by other threads under `statistics_mutex`. */
-  pthread_mutex_t statistics_mutex;
-  struct engine_statistics published;
-  int64_t alive_ms;
+  int64_t alive_ms; /* atomic: `last_turn_ms` as other threads see it */
 };
 
 /* Work that another thread hands back to the engine's. */
@@ -309,6 +329,11 @@ struct engine_task {
 };
 /* Ahead of creates. Once the engine has stopped taking mail, `run` is called with a NULL turn: free only. Any thread. */
 void engine_post_back(struct engine *engine, struct engine_task *task);
+
+/* Where a task's jobs are counted. */
+static inline struct task_meter *task_meter(struct engine *engine, struct queue *queue, struct task *task) {
+  return task->meter ? task->meter : meters_add_task(&engine->meters, queue, task);
+}
 
 /* The engine's thread. */
 static inline void assert_engine_thread(const struct engine *engine) {

@@ -26,7 +26,7 @@ struct syncer {
   void (*all_done)(void *group); /* by whoever is busy: of the answers let out */
   void *group;
   struct store_view *view;
-  int64_t sync_us_mean;
+  struct histogram sync_us; /* under the mutex */
 };
 
 struct release *release_new(void) {
@@ -120,18 +120,23 @@ static void item_out(struct syncer *syncer, struct release_item *item) {
   }
 }
 
+static enum status sync_now(struct syncer *syncer, uint64_t ticket, struct error *error) {
+  int64_t start_us = g_get_monotonic_time();
+  enum status status = store_sync(syncer->store, ticket, error);
+  int64_t took_us = g_get_monotonic_time() - start_us;
+  pthread_mutex_lock(&syncer->mutex);
+  histogram_add(&syncer->sync_us, &scale_us, took_us);
+  pthread_mutex_unlock(&syncer->mutex);
+  return status;
+}
+
 static enum status make_durable(struct syncer *syncer, uint64_t ticket, struct error *error) {
   if (ticket <= syncer->synced || syncer->durability != DURABILITY_SYNC)
     return STATUS_OK;
-  int64_t start_us = g_get_monotonic_time();
-  enum status status = store_sync(syncer->store, ticket, error);
-  if (status != STATUS_OK)
-    return status;
-  syncer->synced = ticket;
-  int64_t took_us = g_get_monotonic_time() - start_us;
-  int64_t mean_us = __atomic_load_n(&syncer->sync_us_mean, __ATOMIC_RELAXED);
-  __atomic_store_n(&syncer->sync_us_mean, mean_us ? (15 * mean_us + took_us) / 16 : took_us, __ATOMIC_RELAXED);
-  return STATUS_OK;
+  enum status status = sync_now(syncer, ticket, error);
+  if (status == STATUS_OK)
+    syncer->synced = ticket;
+  return status;
 }
 
 /* Syncs once for the whole list and lets it out, in order. Called by whoever is busy, without the mutex. */
@@ -200,7 +205,7 @@ static gpointer syncer_thread(gpointer data) {
       work_off(syncer, list);
     if (syncer->durability == DURABILITY_INTERVAL) {
       struct error error;
-      if (store_sync(syncer->store, syncer->written, &error) != STATUS_OK && !syncer->failed_already) {
+      if (sync_now(syncer, syncer->written, &error) != STATUS_OK && !syncer->failed_already) {
         syncer->failed_already = true;
         if (syncer->failed)
           syncer->failed(syncer->callback_context, &error);
@@ -247,6 +252,10 @@ void syncer_stop(struct syncer *syncer) {
   if (syncer->thread)
     g_thread_join(syncer->thread);
   syncer->thread = NULL;
+  struct error error;
+  if (!syncer->failed_already && syncer->written > syncer->synced &&
+      store_sync(syncer->store, syncer->written, &error) != STATUS_OK && syncer->failed)
+    syncer->failed(syncer->callback_context, &error);
 }
 
 void syncer_free(struct syncer *syncer) {
@@ -270,6 +279,8 @@ struct store_view *syncer_view(struct syncer *syncer) {
   return view;
 }
 
-int64_t syncer_mean_us(struct syncer *syncer) {
-  return __atomic_load_n(&syncer->sync_us_mean, __ATOMIC_RELAXED);
+void syncer_read(struct syncer *syncer, struct histogram *out_sync_us) {
+  pthread_mutex_lock(&syncer->mutex);
+  *out_sync_us = syncer->sync_us;
+  pthread_mutex_unlock(&syncer->mutex);
 }

@@ -6,6 +6,7 @@
 #define MILLRACE_ENGINE_SYNCER_H
 
 #include "engine/engine.h"
+#include "engine/meters.h"
 
 struct syncer;
 
@@ -45,11 +46,12 @@ struct syncer *syncer_new(struct engine *engine, const struct engine_options *op
 void syncer_start(struct syncer *syncer);
 /* Takes the release. `idle`: nothing else waits in the mailbox, so the caller may do the work itself. */
 void syncer_submit(struct syncer *syncer, struct release *take_release, bool idle);
-/* Lets out all that was submitted; joins the thread. */
+/* Lets out all that was submitted, joins the thread, and makes all durable, whatever the durability. */
 void syncer_stop(struct syncer *syncer);
 void syncer_free(struct syncer *syncer);
 /* The durable view: what clients may see. One reference for the caller. */
 struct store_view *syncer_view(struct syncer *syncer);
-int64_t syncer_mean_us(struct syncer *syncer);
+/* How long syncs took. */
+void syncer_read(struct syncer *syncer, struct histogram *out_sync_us);
 
 #endif

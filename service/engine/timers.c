@@ -5,12 +5,17 @@
 
 #include "engine/batches.h"
 #include "engine/chains.h"
+#include "engine/compaction.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
 #include "engine/turn.h"
 
-enum { TIMER_SLICE = 1000, RETENTION_SLICE = 250, RETENTION_POSTPONE_MS = 10 * 60 * 1000 };
+enum { TIMER_SLICE = 1000, RETENTION_SLICE = 250 };
+/* When a job that is kept for something else is looked at again; and when the count of a queue is, if such jobs stood at its
+ * head. */
+#define RETENTION_POSTPONE_MS (10 * MINUTE_MS)
+#define COUNT_REST_MS SECOND_MS
 
 /* The first key of a moment. */
 static void key_moment(struct key *out_key, int64_t time_ms) {
@@ -25,6 +30,7 @@ void timers_note(struct engine *engine, int64_t time_ms) {
   if (engine->timers_from.length && memcmp(key.bytes, engine->timers_from.bytes, key.length) <= 0)
     engine->timers_from = key;
   engine->timers_due_ms = MIN(engine->timers_due_ms, MAX(time_ms, 0));
+  engine->timers_noted_ms = MIN(engine->timers_noted_ms, time_ms);
 }
 
 static void job_due(struct turn *turn, struct entry *entry, enum timer_kind kind, int64_t time_ms) {
@@ -36,7 +42,7 @@ static void job_due(struct turn *turn, struct entry *entry, enum timer_kind kind
     job_make_ready(&next, engine_sequence(turn), turn->now_ms);
     break;
   case TIMER_EXPIRY:
-    if (!job_is_waiting(next.state) || next.state == JOB_BLOCKED || next.deliveries > 0 || next.expires_at_ms != time_ms)
+    if (!job_is_waiting(next.state) || next.state == JOB_BLOCKED || job_has_started(&next) || next.expires_at_ms != time_ms)
       return;
     job_expire(&next, turn->now_ms);
     break;
@@ -140,6 +146,8 @@ void timers_run(struct turn *turn) {
     engine->timers_from = until;
     engine->timers_due_ms = next_due(turn);
   }
+  if (engine->timers_noted_ms != INT64_MAX)
+    timers_note(engine, engine->timers_noted_ms); /* the look into the store did not see it */
   /* After the position, since what is due may make new timers that are due. */
   fetch_jobs(turn, &rows);
   for (size_t i = 0; i < rows.count; i++)
@@ -151,13 +159,15 @@ void timers_run(struct turn *turn) {
 
 static const enum family ended_families[2] = {FAMILY_FINISHED, FAMILY_DEAD};
 
-/* A chain or batch that has not ended keeps its jobs. */
+/* A chain or batch that has not ended keeps its jobs, and so does a unique key that is held for a period. */
 static bool is_kept(struct turn *turn, const struct job *job) {
-  return (!id_is_zero(&job->chain_id) && chain_is_open(turn, &job->chain_id)) ||
+  return (job->unique_held && job->unique_scope == UNIQUE_PERIOD && job->unique_until_ms > turn->now_ms) ||
+         (!id_is_zero(&job->chain_id) && chain_is_open(turn, &job->chain_id)) ||
          (!id_is_zero(&job->batch_id) && batch_is_open(turn, &job->batch_id));
 }
 
-static void retire(struct turn *turn, struct queue *queue, const struct id *id) {
+/* One that is kept is looked at again later; when only the count speaks against it, behind those that are not kept. */
+static void retire(struct turn *turn, struct queue *queue, const struct id *id, bool by_count) {
   struct entry *entry = turn_job(turn, id);
   if (!entry || !job_is_terminal(entry->now.state))
     return;
@@ -166,13 +176,15 @@ static void retire(struct turn *turn, struct queue *queue, const struct id *id) 
     return;
   }
   struct job next = entry->now;
-  next.delete_at_ms = turn->now_ms + RETENTION_POSTPONE_MS;
+  next.delete_at_ms = turn->now_ms + MAX(RETENTION_POSTPONE_MS, by_count ? queue->settings.retention_ms : 0);
   turn_update(turn, entry, &next);
   int64_t *due_ms = &queue->ended_due_ms[next.state == JOB_FAILED];
   *due_ms = MIN(*due_ms, next.delete_at_ms);
+  if (by_count)
+    queue->count_rests_until_ms = turn->monotonic_ms + COUNT_REST_MS;
 }
 
-/* Removes rows of one family from its head: those whose time has come, and those beyond the count. */
+/* Removes up to a slice of rows of one family from its head: those whose time has come, and those beyond the count. */
 static void retire_rows(struct turn *turn, struct queue *queue, int which, uint64_t surplus) {
   static const struct id zero;
   struct key from, until;
@@ -192,26 +204,33 @@ static void retire_rows(struct turn *turn, struct queue *queue, int which, uint6
       continue;
     if (i == RETENTION_SLICE || (time_ms > turn->now_ms && i >= surplus)) {
       *due_ms = MIN(*due_ms, time_ms);
-      turn->engine->again |= i == RETENTION_SLICE;
       break;
     }
-    retire(turn, queue, &id);
+    retire(turn, queue, &id, time_ms > turn->now_ms);
   }
   store_rows_release(&rows);
 }
 
+/* A slice of what is to go, in the turns after each tick until all queues have been looked at. Comes first in a turn: what ends
+ * in it has no row yet. */
 void retention_run(struct turn *turn) {
   struct engine *engine = turn->engine;
-  guint count = engine->queues->len;
-  for (guint looked = 0; looked < count && turn->cost < RETENTION_SLICE; looked++) {
+  guint count = engine->queues->len, looked = 0;
+  for (; engine->retention_due && looked < count && turn->cost < RETENTION_SLICE; looked++) {
     struct queue *queue = queue_by_number(engine, engine->retention_next++ % count);
     if (!queue)
       continue;
     uint64_t ended = queue->counts[JOB_SUCCEEDED] + queue->counts[JOB_CANCELLED] + queue->counts[JOB_EXPIRED];
     uint64_t surplus = ended > queue->settings.retention_count ? ended - queue->settings.retention_count : 0;
+    if (turn->monotonic_ms < queue->count_rests_until_ms)
+      surplus = 0;
     if (surplus || queue->ended_due_ms[0] <= turn->now_ms)
       retire_rows(turn, queue, 0, surplus);
     if (queue->ended_due_ms[1] <= turn->now_ms)
       retire_rows(turn, queue, 1, 0);
   }
+  engine->retention_due = engine->retention_due && turn->cost >= RETENTION_SLICE;
+  engine->again |= engine->retention_due;
+  if (!engine->retention_due)
+    compaction_run(turn);
 }

@@ -10,6 +10,7 @@
 #include "engine/bodies.h"
 #include "engine/chains.h"
 #include "engine/dispatch.h"
+#include "engine/job_log.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
@@ -244,8 +245,14 @@ static void entry_change(struct turn *turn, struct entry *entry) {
   g_ptr_array_add(turn->changed, entry);
 }
 
+/* Parked jobs wait for these. One that parks itself gives nothing up: its key is full, and one that ends will tell. */
 static bool holds_concurrency(enum job_state state) {
   return state == JOB_PENDING || state == JOB_RUNNING;
+}
+
+static bool gives_up_concurrency(const struct job *old, const struct job *next) {
+  return old->concurrency_key[0] && holds_concurrency(old->state) &&
+         (!next || (!holds_concurrency(next->state) && next->state != JOB_PARKED));
 }
 
 /* What a job leaves behind in memory. */
@@ -258,7 +265,7 @@ static void leave(struct turn *turn, struct entry *entry, const struct job *old,
     lane_remove(turn, lane_of(engine, queue, task, old->priority), old->sequence);
   if (old->state == JOB_RUNNING && (!next || next->state != JOB_RUNNING))
     running_end(turn, g_hash_table_lookup(engine->running, &entry->id));
-  if (old->concurrency_key[0] && holds_concurrency(old->state) && (!next || !holds_concurrency(next->state)))
+  if (gives_up_concurrency(old, next))
     dispatch_unpark(turn, old->queue, old->concurrency_key);
   if (old->unique_held && (!next || !next->unique_held))
     unique_set(turn, old, false);
@@ -283,6 +290,7 @@ static void enter(struct turn *turn, struct entry *entry, const struct job *old,
   if (next->unique_held && (!old || !old->unique_held))
     unique_set(turn, next, true);
   if (job_is_terminal(next->state) && (!old || old->state != next->state)) {
+    task_meter(engine, queue, task)->finished[priority_index(next->priority)][next->state - JOB_SUCCEEDED]++;
     int64_t retention_ms = next->state == JOB_FAILED ? queue->settings.retention_failed_ms : queue->settings.retention_ms;
     next->delete_at_ms = job_delete_at(next, next->retention_ms >= 0 ? next->retention_ms : retention_ms);
     int64_t *due_ms = &queue->ended_due_ms[next->state == JOB_FAILED];
@@ -295,7 +303,6 @@ static void enter(struct turn *turn, struct entry *entry, const struct job *old,
 static void tell(struct turn *turn, struct entry *entry, enum job_state old) {
   bool ended = job_is_terminal(entry->now.state) && !job_is_terminal(old);
   if (ended) {
-    turn->engine->statistics.jobs_finished++;
     if (!id_is_zero(&entry->now.chain_id))
       chain_step_ended(turn, entry);
     if (!id_is_zero(&entry->now.batch_id))
@@ -318,16 +325,26 @@ struct entry *turn_create(struct turn *turn, const struct job *job, const struct
   entry->spec_loaded = entry->spec_new = true;
   entry_change(turn, entry);
   enter(turn, entry, NULL, &entry->now);
-  queue_rate_created(queue_by_number(turn->engine, job->queue), turn->now_ms);
-  turn->engine->statistics.jobs_created++;
+  struct queue *queue = queue_by_number(turn->engine, job->queue);
+  queue_rate_created(queue, turn->now_ms);
+  task_meter(turn->engine, queue, task_by_number(queue, job->task))->created[priority_index(job->priority)]++;
   turn->cost++;
   watches_tell(turn, entry, false);
   return entry;
 }
 
-void turn_update(struct turn *turn, struct entry *entry, const struct job *next) {
+/* A job that waits again takes its key, if that is free. */
+static bool takes_unique_again(struct turn *turn, const struct job *old, const struct job *next) {
+  return old->state == JOB_RUNNING && job_is_waiting(next->state) && next->unique_scope == UNIQUE_WHILE_WAITING &&
+         !turn_unique_holder(turn, queue_by_number(turn->engine, next->queue), next->unique_key);
+}
+
+void turn_update(struct turn *turn, struct entry *entry, const struct job *changed) {
   g_assert(entry->exists);
   struct job old = entry->now;
+  struct job waits = *changed;
+  waits.unique_held |= takes_unique_again(turn, &old, changed);
+  const struct job *next = &waits;
   bool same_place = old.state == next->state && old.sequence == next->sequence && old.priority == next->priority &&
                     old.unique_held == next->unique_held;
   entry_change(turn, entry);
@@ -347,6 +364,7 @@ void turn_update(struct turn *turn, struct entry *entry, const struct job *next)
 
 void turn_remove(struct turn *turn, struct entry *entry) {
   struct job old = entry->now;
+  turn->cost++;
   if (old.state != JOB_DELETED) {
     watches_tell(turn, entry, true);
     if (old.has_log) {
@@ -361,18 +379,24 @@ void turn_remove(struct turn *turn, struct entry *entry) {
     entry_change(turn, entry);
     entry->now = next;
     leave(turn, entry, &old, &next);
+    turn->engine->compaction.removed++; /* its bodies go now */
     timers_note(turn->engine, next.delete_at_ms);
     return;
   }
   entry_change(turn, entry);
   entry->exists = false;
-  if (old.state != JOB_DELETED)
-    leave(turn, entry, &old, NULL);
+  if (old.state == JOB_DELETED)
+    return;
+  turn->engine->compaction.removed++;
+  leave(turn, entry, &old, NULL);
 }
 
 void turn_forget(struct turn *turn, struct entry *entry) {
   g_assert(entry->exists && entry->spec_new && !entry->existed);
+  watches_tell(turn, entry, true); /* those who watch were told that it is there */
   entry->exists = entry->spec_loaded = entry->spec_new = false;
+  struct queue *queue = queue_by_number(turn->engine, entry->now.queue);
+  task_meter(turn->engine, queue, task_by_number(queue, entry->now.task))->created[priority_index(entry->now.priority)]--;
   leave(turn, entry, &entry->now, NULL);
 }
 
@@ -392,6 +416,7 @@ static void write_jobs(struct turn *turn) {
     struct entry *entry = g_ptr_array_index(turn->changed, i);
     if (!entry->existed && !entry->exists)
       continue;
+    job_log(turn, entry);
     changes_job(turn->batch, entry->existed ? &entry->before : NULL, entry->exists ? &entry->now : NULL, turn->arena);
     if (entry->exists && entry->spec_new)
       changes_spec(turn->batch, &entry->id, &entry->spec, turn->arena);
@@ -421,7 +446,7 @@ static void turn_free(struct turn *turn) {
   if (turn->uniques)
     g_hash_table_destroy(turn->uniques);
   if (turn->unpark)
-    g_ptr_array_free(turn->unpark, TRUE);
+    g_hash_table_destroy(turn->unpark);
   if (turn->chains)
     g_hash_table_destroy(turn->chains);
   if (turn->batches)
@@ -443,10 +468,13 @@ void turn_end(struct turn *turn, bool idle) {
   struct error error;
   uint64_t ticket = 0;
   if (!engine->failed && store_batch_count(turn->batch)) {
+    int64_t start_us = g_get_monotonic_time();
     if (store_write(engine->store, turn->batch, &ticket, &error) == STATUS_OK)
       turn->release->view = store_view_open(engine->store);
     else
       engine_fail(engine, &error);
+    histogram_add(&engine->meters.write_us, &scale_us, g_get_monotonic_time() - start_us);
+    histogram_add(&engine->meters.batch_rows, &scale_count, (int64_t)store_batch_count(turn->batch));
   }
   turn->release->ticket = ticket;
   engine->statistics.turns++;

@@ -119,6 +119,19 @@ void watches_tell(struct turn *turn, struct entry *entry, bool deleted) {
   }
 }
 
+/* The states of all matches. False: there are too many. */
+static bool send_states(struct turn *turn, const struct watch *watch) {
+  const size_t used = arena_used(turn->arena);
+  bool all;
+  GPtrArray *matches = filter_matching(turn, watch->filter, BULK_JOBS_MAX, &all);
+  for (guint i = 0; i < matches->len && all; i++) {
+    send_state(turn, watch, g_ptr_array_index(matches, i), false);
+    all = arena_used(turn->arena) - used < FILTER_BYTES_MAX;
+  }
+  g_ptr_array_free(matches, TRUE);
+  return all;
+}
+
 void watch_jobs_apply(struct turn *turn, struct request *request) {
   struct engine *engine = turn->engine;
   const Millrace__V1__WatchJobsRequest *message = (const void *)request->message;
@@ -137,10 +150,15 @@ void watch_jobs_apply(struct turn *turn, struct request *request) {
   watch->filter = filter;
   watch->full = message->view == MILLRACE__V1__VIEW__VIEW_FULL;
   /* Registered before the states are sent: what changes from now on follows them. */
-  GPtrArray *matches = filter_matching(turn, filter, BULK_JOBS_MAX);
-  for (guint i = 0; i < matches->len; i++)
-    send_state(turn, watch, g_ptr_array_index(matches, i), false);
-  g_ptr_array_free(matches, TRUE);
+  if (!send_states(turn, watch)) {
+    watch_free(engine, watch);
+    reply_failure(
+        turn, request, STATUS_RESOURCE_EXHAUSTED, "filter",
+        "too many jobs match to watch them all (%d, or %d MiB, at most); name ids, a batch, a chain or a label, or watch "
+        "the basic view",
+        BULK_JOBS_MAX, FILTER_BYTES_MAX >> 20);
+    return;
+  }
   Millrace__V1__WatchJobsResponse *done = watch_message(turn);
   done->initial_done = true;
   send_event(turn, request, &done->base);

@@ -6,11 +6,17 @@
 
 #include <glib.h>
 
-#include "engine/engine.h"
+#include "engine/meters.h"
 
-void metrics_add_engine(GString *out_text, const struct engine_statistics *statistics);
+/* NULL: the engine did not answer, and that is all that is told of it. */
+void metrics_add_engine(GString *out_text, const struct readings *readings);
 void metrics_add_store(GString *out_text, const struct store_statistics *statistics);
 /* This process, and what was built. */
 void metrics_add_process(GString *out_text);
+void metrics_add_build(GString *out_text);
+
+/* One metric without labels. */
+void metrics_add_counter(GString *out_text, const char *name, const char *help, double value);
+void metrics_add_gauge(GString *out_text, const char *name, const char *help, double value);
 
 #endif

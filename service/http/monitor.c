@@ -13,6 +13,8 @@
 #include "http/metrics.h"
 
 enum {
+  METRICS_WAIT_MS = 2000, /* for the engine's figures; Prometheus itself waits 10 s */
+  SCRAPES_MAX = 16,       /* that wait at a time */
   URL_BYTES = 256,
   ALIVE_WITHIN_MS = 5000,
   DISK_LOW_BYTES = 512 * 1024 * 1024,
@@ -24,17 +26,24 @@ struct monitor {
   nng_http_server *server;
   uint16_t port;
   uint64_t disk_low_bytes;
-  pthread_mutex_t mutex; /* held while a page looks into the engine or the store: who takes them away waits for it */
+  pthread_rwlock_t lock; /* read while a page looks into the engine or the store: who takes them away waits for it */
   struct engine *engine;
   struct store *store;
   bool was_started;
+  /* Metrics wait for the engine, and nng's threads serve the workers too: they have a thread of their own. */
+  GThread *scraper;
+  pthread_mutex_t mutex; /* of what follows */
+  pthread_cond_t changed;
+  GQueue scrapes; /* of nng_aio */
+  bool closing;
 };
 
-/* A page: fills `out_text` and answers the HTTP status. Under the mutex. */
+/* A page: fills `out_text` and answers the HTTP status. Under the lock. */
 struct page {
   const char *path;
   const char *content_type;
   uint16_t (*fill)(struct monitor *monitor, GString *out_text);
+  bool waits; /* for the engine */
 };
 
 /* ---- the pages ---- */
@@ -81,9 +90,9 @@ static uint16_t fill_readyz(struct monitor *monitor, GString *out_text) {
 
 static uint16_t fill_metrics(struct monitor *monitor, GString *out_text) {
   if (monitor->engine) {
-    struct engine_statistics statistics;
-    engine_statistics(monitor->engine, &statistics);
-    metrics_add_engine(out_text, &statistics);
+    struct readings *readings = engine_read_meters(monitor->engine, METRICS_WAIT_MS);
+    metrics_add_engine(out_text, readings);
+    readings_free(readings);
   }
   if (monitor->engine && monitor->store) {
     struct store_statistics statistics;
@@ -91,13 +100,14 @@ static uint16_t fill_metrics(struct monitor *monitor, GString *out_text) {
     metrics_add_store(out_text, &statistics);
   }
   metrics_add_process(out_text);
+  metrics_add_build(out_text);
   return NNG_HTTP_STATUS_OK;
 }
 
 static const struct page pages[] = {
-    {"/livez", "text/plain; charset=utf-8", fill_livez},
-    {"/readyz", "text/plain; charset=utf-8", fill_readyz},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", fill_metrics},
+    {"/livez", "text/plain; charset=utf-8", fill_livez, false},
+    {"/readyz", "text/plain; charset=utf-8", fill_readyz, false},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", fill_metrics, true},
 };
 
 /* ---- serving ---- */
@@ -111,7 +121,9 @@ struct serving {
 static void monitor_unref(struct monitor *monitor) {
   if (atomic_fetch_sub(&monitor->references, 1) > 1)
     return;
+  pthread_rwlock_destroy(&monitor->lock);
   pthread_mutex_destroy(&monitor->mutex);
+  pthread_cond_destroy(&monitor->changed);
   g_free(monitor);
 }
 
@@ -144,18 +156,55 @@ static int make_response(const struct page *page, uint16_t status, const GString
   return 0;
 }
 
-static void serve(nng_aio *aio) {
-  struct serving *serving = nng_http_handler_get_data(nng_aio_get_input(aio, 1));
+static void answer(struct monitor *monitor, const struct page *page, nng_aio *aio) {
   GString *text = g_string_new(NULL);
-  pthread_mutex_lock(&serving->monitor->mutex);
-  uint16_t status = serving->page->fill(serving->monitor, text);
-  pthread_mutex_unlock(&serving->monitor->mutex);
+  pthread_rwlock_rdlock(&monitor->lock);
+  uint16_t status = page->fill(monitor, text);
+  pthread_rwlock_unlock(&monitor->lock);
   nng_http_res *response;
-  int code = make_response(serving->page, status, text, &response);
+  int code = make_response(page, status, text, &response);
   g_string_free(text, TRUE);
   if (code == 0)
     nng_aio_set_output(aio, 0, response);
   nng_aio_finish(aio, code);
+}
+
+static uint16_t fill_busy(struct monitor *monitor, GString *out_text) {
+  (void)monitor;
+  g_string_append(out_text, "too many scrapes at a time\n");
+  return NNG_HTTP_STATUS_SERVICE_UNAVAILABLE;
+}
+
+static void serve(nng_aio *aio) {
+  static const struct page busy = {NULL, "text/plain; charset=utf-8", fill_busy, false};
+  const struct serving *serving = nng_http_handler_get_data(nng_aio_get_input(aio, 1));
+  struct monitor *monitor = serving->monitor;
+  bool taken = false;
+  if (serving->page->waits) {
+    pthread_mutex_lock(&monitor->mutex);
+    taken = !monitor->closing && monitor->scrapes.length < SCRAPES_MAX;
+    if (taken)
+      g_queue_push_tail(&monitor->scrapes, aio);
+    pthread_cond_signal(&monitor->changed);
+    pthread_mutex_unlock(&monitor->mutex);
+  }
+  if (!taken)
+    answer(monitor, serving->page->waits ? &busy : serving->page, aio);
+}
+
+static gpointer scrape(gpointer context) {
+  struct monitor *monitor = context;
+  for (;;) {
+    pthread_mutex_lock(&monitor->mutex);
+    while (g_queue_is_empty(&monitor->scrapes) && !monitor->closing)
+      pthread_cond_wait(&monitor->changed, &monitor->mutex);
+    nng_aio *aio = g_queue_pop_head(&monitor->scrapes);
+    pthread_mutex_unlock(&monitor->mutex);
+    if (!aio)
+      return NULL;
+    const struct serving *serving = nng_http_handler_get_data(nng_aio_get_input(aio, 1));
+    answer(monitor, serving->page, aio);
+  }
 }
 
 static int add_page(struct monitor *monitor, const struct page *page) {
@@ -198,7 +247,10 @@ enum status monitor_open(const struct monitor_options *options, struct monitor *
   g_snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host, (unsigned)options->port);
   struct monitor *monitor = g_new0(struct monitor, 1);
   atomic_init(&monitor->references, 1);
+  pthread_rwlock_init(&monitor->lock, NULL);
   pthread_mutex_init(&monitor->mutex, NULL);
+  pthread_cond_init(&monitor->changed, NULL);
+  monitor->scraper = g_thread_new("monitor", scrape, monitor);
   monitor->disk_low_bytes = options->disk_low_bytes ? options->disk_low_bytes : DISK_LOW_BYTES;
   int code = start(monitor, url);
   if (code != 0) {
@@ -215,17 +267,22 @@ uint16_t monitor_port(const struct monitor *monitor) {
 }
 
 void monitor_set_engine(struct monitor *monitor, struct engine *engine, struct store *store) {
-  pthread_mutex_lock(&monitor->mutex);
+  pthread_rwlock_wrlock(&monitor->lock);
   monitor->engine = engine;
   monitor->store = store;
   monitor->was_started = monitor->was_started || engine;
-  pthread_mutex_unlock(&monitor->mutex);
+  pthread_rwlock_unlock(&monitor->lock);
 }
 
 void monitor_close(struct monitor *monitor) {
   if (!monitor)
     return;
   monitor_set_engine(monitor, NULL, NULL);
+  pthread_mutex_lock(&monitor->mutex);
+  monitor->closing = true;
+  pthread_cond_signal(&monitor->changed);
+  pthread_mutex_unlock(&monitor->mutex);
+  g_thread_join(monitor->scraper);
   if (monitor->server) {
     nng_http_server_stop(monitor->server);
     nng_http_server_release(monitor->server);

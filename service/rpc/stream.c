@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/stream.h"
 
+#include <time.h>
+
 #define OWNER(tag, member) ((struct stream *)((char *)(tag)-offsetof(struct stream, member)))
 
 static void start(struct stream *stream, const grpc_op *operations, size_t count, struct tag *tag) {
@@ -48,6 +50,7 @@ static void message_sent(struct tag *tag, bool ok) {
     pump(stream);
   else
     drop_queue(stream); /* the peer has left; `closed` follows */
+  pthread_cond_broadcast(&stream->moved);
   pthread_mutex_unlock(&stream->lock);
   if (ok && stream->events->sent)
     stream->events->sent(stream);
@@ -78,6 +81,7 @@ static void call_closed(struct tag *tag, bool ok) {
   pthread_mutex_lock(&stream->lock);
   stream->over = true;
   drop_queue(stream);
+  pthread_cond_broadcast(&stream->moved);
   pthread_mutex_unlock(&stream->lock);
   call_lasts_no_more(&stream->call);
   stream->events->left(stream);
@@ -105,6 +109,7 @@ void stream_open(struct stream *stream, const struct stream_events *events) {
   stream->closed.ready = call_closed;
   status_trailer_init(&stream->trailer, NULL);
   pthread_mutex_init(&stream->lock, NULL);
+  pthread_cond_init(&stream->moved, NULL);
   g_queue_init(&stream->queue);
   call_lasts(&stream->call, stop);
   operation.data.recv_close_on_server.cancelled = &stream->cancelled;
@@ -123,6 +128,7 @@ void stream_unref(struct stream *stream) {
   drop_queue(stream);
   status_trailer_fini(&stream->trailer);
   pthread_mutex_destroy(&stream->lock);
+  pthread_cond_destroy(&stream->moved);
   call_release(&stream->call);
 }
 
@@ -159,6 +165,20 @@ bool stream_send(struct stream *stream, grpc_byte_buffer *take_message) {
   return fits;
 }
 
+bool stream_wait(struct stream *stream, size_t bytes_max, int64_t wait_ms) {
+  bool moves = true;
+  pthread_mutex_lock(&stream->lock);
+  while (moves && !stream->over && !stream->ending && stream->queue_bytes > bytes_max) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    moves = pthread_cond_clockwait(&stream->moved, &stream->lock, CLOCK_MONOTONIC, &until) == 0;
+  }
+  bool goes_on = moves && !stream->over && !stream->ending;
+  pthread_mutex_unlock(&stream->lock);
+  return goes_on;
+}
+
 static void end(struct stream *stream, const struct error *error, bool at_once) {
   bool stuck = false;
   pthread_mutex_lock(&stream->lock);
@@ -168,6 +188,7 @@ static void end(struct stream *stream, const struct error *error, bool at_once) 
     if (at_once)
       drop_queue(stream);
     stuck = at_once && stream->sending;
+    pthread_cond_broadcast(&stream->moved);
     pump(stream);
   }
   pthread_mutex_unlock(&stream->lock);

@@ -36,6 +36,7 @@ struct stream {
   grpc_byte_buffer *inbound;
   int cancelled;
   pthread_mutex_t lock; /* of what follows */
+  pthread_cond_t moved; /* a message has gone out, or the end has come */
   GQueue queue;
   size_t queue_bytes; /* with the one under way */
   size_t sending_bytes;
@@ -57,6 +58,9 @@ void stream_read(struct stream *stream);
 /* Queues a message. False: more than the server's stream_backlog_bytes_max would wait (an empty queue takes any message); nothing
  * is queued. After the end it takes and forgets. */
 bool stream_send(struct stream *stream, grpc_byte_buffer *take_message);
+/* Waits until at most so many bytes wait to go out. False: the call ends, or nothing went out for `wait_ms`. Not from an event.
+ */
+bool stream_wait(struct stream *stream, size_t bytes_max, int64_t wait_ms);
 /* Ends the call when all that is queued has gone out. error NULL: OK. A later end is ignored. */
 void stream_end(struct stream *stream, const struct error *error);
 /* Ends the call now, without what is still queued. */

@@ -5,6 +5,8 @@
 #include "rpc/codec.h"
 #include "rpc/stream.h"
 
+enum { DRAINED_BYTES = 4 << 20 };
+
 /* ---- METHOD_SERVER_STREAM ---- */
 
 /* Two references: of the caller's side (until `left`) and of the engine's (until `done`). */
@@ -16,6 +18,11 @@ struct watch {
 static bool watch_event(struct request *request, const ProtobufCMessage *message) {
   struct watch *watch = request->context;
   return stream_send(&watch->stream, codec_pack(message));
+}
+
+static bool watch_drained(struct request *request, int64_t wait_ms) {
+  struct watch *watch = request->context;
+  return stream_wait(&watch->stream, DRAINED_BYTES, wait_ms);
 }
 
 static void watch_done(struct request *request, const struct error *error, const ProtobufCMessage *response) {
@@ -55,6 +62,7 @@ static void watch_accept(struct call *call, const struct error *refused) {
   struct request *request = watch->intake.request;
   request->context = watch;
   request->event = watch_event;
+  request->drained = watch_drained;
   request->done = watch_done;
   stream_ref(&watch->stream);
   engine_submit(call->route->server->engine, request);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -304,6 +305,20 @@ static void test_damaged_or_missing_mark_is_noticed(void **state) {
   store_close(rocks_open(directory));
 }
 
+static void test_a_first_start_on_a_full_disk_damages_nothing(void **state) {
+  const char *directory = *state;
+  struct store *store = NULL;
+  struct error error = {0};
+  struct rlimit before;
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max}), 0);
+  enum status status = try_open(directory, false, false, &store, &error);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+  assert_int_equal(status, STATUS_UNAVAILABLE);
+  store_close(rocks_open(directory)); /* there is room again */
+}
+
 static void test_missing_database_is_noticed(void **state) {
   const char *directory = *state;
   struct store *store = rocks_open(directory);
@@ -472,13 +487,21 @@ int main(int argc, char **argv) {
   }
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
-      TEST(test_kill_loses_nothing_synced),    TEST(test_flipped_bit_is_noticed),
-      TEST(test_truncated_log_is_noticed),     TEST(test_deleted_log_is_noticed),
-      TEST(test_deleted_older_log_is_noticed), TEST(test_emptied_older_log_is_noticed),
-      TEST(test_torn_tail_is_no_loss),         TEST(test_damaged_or_missing_mark_is_noticed),
-      TEST(test_missing_database_is_noticed),  TEST(test_nothing_there),
-      TEST(test_two_processes_cannot_have_it), TEST(test_read_only_changes_nothing),
-      TEST(test_checkpoint_is_a_store),        TEST(test_lost_log_of_a_checkpoint_is_no_excuse),
+      TEST(test_kill_loses_nothing_synced),
+      TEST(test_flipped_bit_is_noticed),
+      TEST(test_truncated_log_is_noticed),
+      TEST(test_deleted_log_is_noticed),
+      TEST(test_deleted_older_log_is_noticed),
+      TEST(test_emptied_older_log_is_noticed),
+      TEST(test_torn_tail_is_no_loss),
+      TEST(test_damaged_or_missing_mark_is_noticed),
+      TEST(test_a_first_start_on_a_full_disk_damages_nothing),
+      TEST(test_missing_database_is_noticed),
+      TEST(test_nothing_there),
+      TEST(test_two_processes_cannot_have_it),
+      TEST(test_read_only_changes_nothing),
+      TEST(test_checkpoint_is_a_store),
+      TEST(test_lost_log_of_a_checkpoint_is_no_excuse),
       TEST(test_compaction_gives_space_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,4 +125,4 @@ def test_others_are_served_while_two_attack(make_server, record_property, kind, 
           f"{sum(tried) / WINDOWS / WINDOW_S:.0f} attempts/s; lowest {min(quiet):.0f} and {min(attacked):.0f}")
     assert min(tried) > 100, tried
     assert share >= 0.8, f"{quiet} quiet, {attacked} attacked"
-    assert api.Client(server.target, connect_ms=20000).health() == "SERVING"
+    assert api.Client(server.target).health() == "SERVING"

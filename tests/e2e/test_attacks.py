@@ -37,7 +37,7 @@ def attacked(shared):
 
 def is_serving(server):
     """A call on a connection of its own."""
-    client = Client(server.target, connect_ms=60000)
+    client = Client(server.target)
     client.ListQueues()
     client.close()
     return True

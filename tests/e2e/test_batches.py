@@ -125,6 +125,19 @@ def test_a_chunk_is_taken_whole_or_not_at_all(shared, queue):
     assert client.counts(queue) == {}
 
 
+def test_members_of_a_chunk_that_is_refused_are_gone_for_those_who_watch(shared, queue):
+    client = shared.client
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(max_length=api.UInt64Value(value=2)))
+    watch = client.WatchJobs(filter=api.JobFilter(queues=[queue]))
+    assert watch.next().initial_done
+    with fails("RESOURCE_EXHAUSTED"):
+        client.CreateBatch(items=[api.JobSpec(task="work", queue=queue)] * 3)
+    events = [watch.next() for _ in range(4)]
+    watch.cancel()
+    there = {event.job.id for event in events if not event.deleted}
+    assert len(there) == 2 and there == {event.job.id for event in events if event.deleted}
+
+
 def test_failures_are_counted_and_only_on_complete_comes(shared, make_worker, queue):
     client = shared.client
     make_worker(shared, [queue], handler=lambda d: failing(permanent=True)(d) if d.payload.json == "1" else "0")

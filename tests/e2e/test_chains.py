@@ -153,6 +153,58 @@ def test_retrying_the_failed_step_resumes_the_chain(shared, make_worker, queue):
     assert not ended.HasField("error")
 
 
+def test_a_retried_step_waits_for_the_one_before(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=order_chain(queue)).chain
+    worker = make_worker(shared, [queue])
+    first = worker.take()
+    client.CancelJob(id=chain.job_ids[1])
+    assert client.RetryJob(id=chain.job_ids[1]).job.state == JobState.BLOCKED
+    assert [client.job(j).state for j in chain.job_ids] == [JobState.RUNNING, JobState.BLOCKED, JobState.BLOCKED]
+    worker.succeed(first, '"valid"')
+    for job_id in chain.job_ids[1:]:
+        assert run_one(worker, '"done"').job_id == job_id
+    assert client.WaitChain(id=chain.id).chain.state == ChainState.SUCCEEDED
+
+
+def test_a_step_can_not_be_retried_before_the_one_in_front_of_it(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=order_chain(queue)).chain
+    worker = make_worker(shared, [queue])
+    first = worker.take()
+    client.CancelJob(id=chain.job_ids[1])
+    worker.fail(first, permanent=True)
+    with fails("FAILED_PRECONDITION", reason="CHAIN_STEP_FAILED", text="retry that one first"):
+        client.RetryJob(id=chain.job_ids[1])
+
+
+def test_a_cancelled_chain_whose_step_is_retried_leaves_nothing_blocked(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=order_chain(queue)).chain
+    worker = make_worker(shared, [queue])
+    delivery = worker.take()
+    client.CancelChain(id=chain.id)
+    worker.fail(delivery, cancelled=True)
+    client.WaitChain(id=chain.id)
+    client.RetryJob(id=chain.job_ids[0])
+    run_one(worker, '"valid"')
+    assert client.WaitChain(id=chain.id).chain.state == ChainState.CANCELLED
+    assert [client.job(j).state for j in chain.job_ids] == [JobState.SUCCEEDED, JobState.CANCELLED, JobState.CANCELLED]
+
+
+def test_a_step_retried_after_the_others_are_gone_ends_the_chain(timed_server, clock, make_worker, queue):
+    """Cancelled steps are kept for a day, failed ones for seven."""
+    client = timed_server.client
+    chain, worker = failed_chain(timed_server, make_worker, queue)
+    worker.succeed(worker.take())
+    clock.advance(2 * 86400)
+    wait_until(lambda: not client.list(ids=[chain.job_ids[2]]), "the cancelled step is gone")
+    client.RetryJob(id=chain.job_ids[1])
+    run_one(worker, '"paid"')
+    ended = client.WaitChain(id=chain.id).chain
+    assert (ended.state, ended.error.type) == (ChainState.CANCELLED, "CHAIN_STEP_REMOVED")
+
+
 def test_on_failure_comes_once_also_after_a_retry(shared, make_worker, queue):
     client = shared.client
     chain, worker = failed_chain(shared, make_worker, queue)
@@ -204,7 +256,9 @@ def test_the_same_chain_sent_twice_is_one(shared, queue):
     client = shared.client
     chain_id = api.new_id()
     first = client.CreateChain(id=chain_id, steps=order_chain(queue))
-    again = client.CreateChain(id=chain_id, steps=order_chain(queue))
+    steps = order_chain(queue)
+    steps[0].traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # a trace of its own is no other content
+    again = client.CreateChain(id=chain_id, steps=steps)
     assert (first.existing, again.existing) == (False, True)
     assert list(again.chain.job_ids) == list(first.chain.job_ids)
     with fails("ALREADY_EXISTS", text=chain_id):

@@ -103,6 +103,22 @@ def test_weighted_mode_starves_nobody(shared, make_worker, queue):
     assert abs(seen[JobPriority.LOW] - 10) <= 2
 
 
+def test_weighted_mode_starves_nobody_beside_another_queue(shared, make_worker, queue):
+    """The queue shares by what it was given, not by how often it competed for a slot."""
+    client = shared.client
+    other = queue + "-other"
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(mode=api.QueueMode.WEIGHTED))
+    client.create_many([api.JobSpec(task="work", queue=other, priority=JobPriority.HIGH)] * 150)
+    for priority in (JobPriority.LOW, JobPriority.NORMAL, JobPriority.HIGH):
+        client.create_many([api.JobSpec(task="work", queue=queue, priority=priority)] * 100)
+    seen = []
+    make_worker(shared, [queue, other], concurrency=1, handler=lambda d: seen.append((d.queue, d.priority)))
+    wait_until(lambda: sum(1 for name, _ in seen if name == queue) >= 100, "a hundred of the weighted queue")
+    shares = collections.Counter([priority for name, priority in seen if name == queue][:100])
+    assert abs(shares[JobPriority.HIGH] - 60) <= 6, shares
+    assert abs(shares[JobPriority.LOW] - 10) <= 2, shares
+
+
 def test_strict_mode_is_strict(shared, make_worker, queue):
     client = shared.client
     client.create_many([api.JobSpec(task="work", queue=queue, priority=JobPriority.LOW) for _ in range(20)])

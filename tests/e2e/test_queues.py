@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues: lengths and ages, purge, pause, limits; concurrency keys; unique keys; the same create sent twice."""
+import re
 import time
+import urllib.request
 
 import pytest
 
@@ -57,6 +59,17 @@ def test_oldest_age(shared, make_worker, queue):
     worker = make_worker(shared, [queue], concurrency=3)
     worker.take_many(3)
     assert not client.GetQueue(name=queue).queue.HasField("oldest_ready_at")
+
+
+def test_oldest_age_after_crashes(server):
+    """Places in a queue are reserved ahead of time, but not so far that they make a job look younger than it is."""
+    client = server.client
+    for _ in range(3):
+        client.create(task="nobody", queue="before")
+        server.restart()
+    job = client.create(task="nobody")
+    seen = client.GetQueue(name="default").queue
+    assert api.unix(seen.oldest_ready_at) == pytest.approx(api.unix(job.created_at), abs=4)
 
 
 def test_an_unused_name_answers_zeros_and_makes_no_queue(client):
@@ -264,6 +277,47 @@ def test_each_job_carries_its_limit(shared, make_worker, queue):
     wait_until(lambda: client.job(narrow.id).waiting_reason == WaitingReason.CONCURRENCY_KEY, "reason")
     wide = client.create(queue=queue, concurrency_key=api.ConcurrencyKey(key="k", limit=5))
     assert worker.take().job_id == wide.id
+
+
+def test_a_job_that_nobody_handles_keeps_its_key_from_nobody(shared, make_worker, queue):
+    client = shared.client
+    key = api.ConcurrencyKey(key="k")
+    worker = make_worker(shared, [queue], concurrency=5)
+    doomed = make_worker(shared, [queue], tasks=["lost"], concurrency=1)
+    worker_tasks = make_worker(shared, [queue], tasks=["kept"], concurrency=5)
+    worker.close()
+    client.create(task="kept", queue=queue, concurrency_key=key)
+    delivery = worker_tasks.take()
+    orphans = [client.create(task="lost", queue=queue, concurrency_key=key, priority=JobPriority.HIGH).id for _ in range(3)]
+    parked = client.create(task="kept", queue=queue, concurrency_key=key)
+    wait_until(lambda: all(client.job(i).waiting_reason == WaitingReason.CONCURRENCY_KEY for i in (*orphans, parked.id)), "they are parked")
+    doomed.close()
+    wait_until(lambda: len(client.ListWorkers(queue=queue).workers) == 1, "nobody handles the task any more")
+    worker_tasks.succeed(delivery)
+    assert worker_tasks.take().job_id == parked.id
+    assert {client.job(i).waiting_reason for i in orphans} == {WaitingReason.NO_WORKER_FOR_TASK}
+
+
+def test_parked_jobs_cost_nothing_while_they_wait(server, make_worker):
+    """They are not moved about: a server with nothing to do writes nothing."""
+    client = server.client
+    worker = make_worker(server, concurrency=100)
+    for key in ("a", "b", "c", "a", "b", "c"):
+        client.create_many(specs("default", 10, concurrency_key=api.ConcurrencyKey(key=key, limit=2)))
+    worker.take_many(6)
+
+    def writes():
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['monitor']}/metrics", timeout=10) as answer:
+            return int(re.search(r"^millrace_store_writes_total (\d+)", answer.read().decode(), re.MULTILINE)[1])
+
+    def heartbeats():
+        return client.ListWorkers().workers[0].last_seen_at.ToNanoseconds()
+
+    wait_until(lambda: client.counts("default") == {"pending": 54, "running": 6}, "six run")
+    before, beat = writes(), heartbeats()
+    for _ in range(4):  # each is a turn in which jobs may be dealt
+        beat = wait_until(lambda last=beat: (now := heartbeats()) != last and now, "a heartbeat")
+    assert writes() - before <= 1, "parked jobs were written again"
 
 
 def test_parked_jobs_go_by_priority_then_age(shared, make_worker, queue):
@@ -498,6 +552,30 @@ def test_a_waiting_retry_keeps_the_key_and_takes_it_only_if_free(shared, make_wo
         client.create(queue=queue, unique_key=waiting)
 
 
+@pytest.mark.parametrize("event", ["fails", "snoozes", "is released", "is lost"])
+def test_a_job_that_waits_again_takes_its_free_key_again(shared, make_worker, queue, event):
+    client = shared.client
+    slow = api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(600))
+    key = unique(UniqueScope.WHILE_WAITING)
+    worker = make_worker(shared, [queue])
+    first = client.create(queue=queue, unique_key=key, retry_policy=slow)
+    delivery = worker.take()
+    client.PauseQueue(name=queue)
+    if event == "fails":
+        worker.fail(delivery)
+    elif event == "snoozes":
+        worker.snooze(delivery, 600)
+    elif event == "is released":
+        worker.release(delivery)
+    else:
+        worker.close()
+    assert client.job(first.id).state != JobState.RUNNING
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN", text=first.id):
+        client.create(queue=queue, unique_key=key)
+    client.CancelJob(id=first.id)
+    assert client.create(queue=queue, unique_key=key).id != first.id
+
+
 def test_unique_keys_survive_a_crash(server):
     client = server.client
     job = client.create(unique_key=unique())
@@ -520,6 +598,9 @@ def test_sent_twice_alone_in_bulk_and_in_a_stream(shared, make_worker, queue):
     client = shared.client
     jobs = [api.JobSpec(id=api.new_id(), task="work", queue=queue, payload=api.json_payload(f"[{n}]")) for n in range(50)]
     assert not client.CreateJob(job=jobs[0]).existing
+    traced = api.JobSpec(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")  # a trace of its own is no other content
+    traced.MergeFrom(jobs[0])
+    assert client.CreateJob(job=traced).existing
     outcomes = client.CreateJobs(jobs=jobs).outcomes
     assert [o.existing for o in outcomes] == [True] + [False] * 49
     assert [o.id for o in outcomes] == [j.id for j in jobs]

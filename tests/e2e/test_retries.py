@@ -264,3 +264,16 @@ def test_bulk_calls_do_ten_thousand_and_say_more(shared, queue):
     second = client.CancelJobs(filter=api.JobFilter(queues=[queue], states=[JobState.PENDING]))
     assert (second.cancelled, second.more) == (1000, False)
     assert client.counts(queue) == {"cancelled": 11_000}
+
+
+def test_a_back_off_that_begins_as_another_timer_is_due(timed_server, clock, make_worker, queue):
+    client = timed_server.client
+    worker = make_worker(timed_server, [queue], concurrency=2)
+    slow = client.create(queue=queue, attempt_timeout=api.seconds(60),
+                         retry_policy=api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(0.1)))
+    worker.started(worker.take())
+    later = client.create(queue=queue + "-nobody", delay=api.seconds(60))
+    clock.advance(61)
+    again = worker.take()
+    assert (again.job_id, again.attempt) == (slow.id, 2)
+    timed_server.wait_for_state(later.id, JobState.PENDING)

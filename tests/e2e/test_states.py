@@ -85,6 +85,30 @@ def test_expiry_ends_with_the_first_start(shared, make_worker, queue):
     never(lambda: shared.client.job(delivery.job_id).state != JobState.RETRYING, "expired after it had started", 0.8)
 
 
+@pytest.mark.parametrize("ago_s", [3600, None, 0], ids=["an hour ago", "before 1970", "1970"])
+def test_a_job_that_comes_too_late_never_starts(shared, make_worker, queue, ago_s):
+    """Also with a worker at hand that takes it in the turn in which it is created."""
+    worker = make_worker(shared, [queue], handler=echo)
+    expires_at = api.timestamp(time.time() - ago_s) if ago_s else api.Timestamp(seconds=-5 if ago_s is None else 0)
+    job = shared.client.wait(shared.client.create(queue=queue, expires_at=expires_at).id)
+    assert (job.state, job.deliveries) == (JobState.EXPIRED, 0)
+    assert not worker.taken
+
+
+@pytest.mark.parametrize("end", ["released", "lost", "unknown task"])
+def test_a_delivery_that_never_started_does_not_keep_a_job_from_expiring(shared, make_worker, queue, end):
+    worker, delivery = running(shared, make_worker, queue, expires_in=api.seconds(1.5), retry_policy=SLOW_RETRY)
+    if end == "lost":
+        worker.close()
+    elif end == "released":
+        shared.client.PauseQueue(name=queue)
+        worker.release(delivery)
+    else:
+        worker.release(delivery, ReleaseReason.UNKNOWN_TASK)
+    job = shared.client.wait(delivery.job_id)
+    assert (job.state, job.deliveries, job.attempts) == (JobState.EXPIRED, 1, 0)
+
+
 def test_running_does_not_expire(shared, make_worker, queue):
     worker, delivery = running(shared, make_worker, queue, expires_in=api.seconds(0.2))
     never(lambda: shared.client.job(delivery.job_id).state != JobState.RUNNING, "a running job expired", 0.5)

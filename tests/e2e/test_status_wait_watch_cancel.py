@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users see of a job: status, result, error, history, log, waiting reason; wait, watch, list, cancel, update, delete."""
+import os
+import re
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -361,6 +364,29 @@ def test_a_watch_for_no_match_says_so_and_waits(shared, queue):
     stream.cancel()
 
 
+def test_a_watch_shows_all_matches_or_none(server, queue):
+    """What does not fit is refused with a sentence, never left out silently, nor gathered in memory."""
+    client = server.client
+    client.create_many([api.JobSpec(task="work", queue=queue, labels={"half": str(i % 2)}) for i in range(10_100)])
+    stream = client.WatchJobs(filter=api.JobFilter(queues=[queue], labels={"half": "1"}))
+    seen = 0
+    while not stream.next().initial_done:
+        seen += 1
+    assert seen == 5050
+    stream.cancel()
+    with fails("RESOURCE_EXHAUSTED", text="10000"):
+        for _ in client.WatchJobs(filter=api.JobFilter(queues=[queue])):
+            pass
+    big = api.Payload(data=b"x" * 2_000_000)
+    client.create_many([api.JobSpec(task="big", queue=queue, payload=big)] * 2)
+    for _ in range(30):
+        client.create_many([api.JobSpec(task="big", queue=queue, payload=big)] * 2)
+    with fails("RESOURCE_EXHAUSTED", text="64 MiB"):
+        for _ in client.WatchJobs(filter=api.JobFilter(tasks=["big"]), view=api.View.FULL):
+            pass
+    assert client.create().state == JobState.PENDING
+
+
 def test_a_slow_watcher_is_ended(server):
     client = server.client
     stream = client.WatchJobs(filter=api.JobFilter(queues=["default"]), view=api.View.FULL, timeout_s=60)
@@ -624,6 +650,44 @@ def test_retention_by_count(shared, make_worker, queue):
     wait_until(lambda: client.counts(queue) == {"succeeded": 10}, "only ten are kept")
     assert len(client.list(queues=[queue])) == 10
     assert len(client.list(ids=ids)) == 10
+
+
+def test_retention_keeps_up_with_what_ends(shared, queue):
+    """Ten thousand end at once: far more than a slice, and none of it waits for the next second."""
+    client = shared.client
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(retention_count=api.UInt32Value(value=10)))
+    client.create_many([api.JobSpec(task="work", queue=queue)] * 10_000)
+    assert client.PurgeQueue(name=queue).purged == 10_000
+    wait_until(lambda: client.counts(queue) == {"cancelled": 10}, "only ten are kept", timeout_s=20)
+
+
+def test_the_disk_space_of_many_removed_jobs_is_given_back(server):
+    client = server.client
+
+    def disk_bytes():
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['monitor']}/metrics", timeout=10) as answer:
+            return float(re.search(r"^millrace_store_disk_bytes (\S+)", answer.read().decode(), re.MULTILINE)[1])
+
+    client.UpdateQueue(name="default", settings=api.QueueSettings(retention_count=api.UInt32Value(value=10)))
+    for _ in range(101):
+        client.CreateJobs(jobs=[api.JobSpec(task="work", payload=api.Payload(data=os.urandom(400))) for _ in range(1000)])
+    full = disk_bytes()
+    assert full > 40_000_000
+    assert client.PurgeQueue(name="default", timeout_s=120).purged == 101_000
+    wait_until(lambda: disk_bytes() < full / 2, "most of it is free again", timeout_s=60, every_s=0.2)
+
+
+def test_retention_by_count_spares_a_unique_key_held_for_a_period(shared, make_worker, queue):
+    client = shared.client
+    client.UpdateQueue(name=queue, settings=api.QueueSettings(retention_count=api.UInt32Value(value=1)))
+    make_worker(shared, [queue], handler=echo)
+    unique = api.UniqueKey(key="once", scope=api.UniqueScope.PERIOD, period=api.seconds(3600))
+    holder = client.wait(client.create(queue=queue, unique_key=unique).id)
+    others = client.create_many([api.JobSpec(task="work", queue=queue)] * 5)
+    wait_until(lambda: len(client.list(ids=others)) <= 1, "the others are beyond the count")
+    assert client.job(holder.id).state == JobState.SUCCEEDED
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN"):
+        client.create(queue=queue, unique_key=unique)
 
 
 # ---- create ----

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that die, stall, are slow, lose the wire or talk nonsense; and the server stopped under them."""
+import shutil
 import signal
 import threading
 import time
@@ -145,6 +146,28 @@ def test_messages_hold_at_most_100_deliveries_and_1_mib(shared, make_worker, que
     assert [m.delivery_seq for m in messages] == list(range(1, len(messages) + 1))
     for message in messages:
         assert len(message.deliveries) <= 100
+        assert message.ByteSize() <= 1 << 20 or len(message.deliveries) == 1
+
+
+def test_big_previous_results_count_against_what_a_session_is_sent(server, make_worker):
+    """Eighty steps at once, each with a megabyte of the step before: more than may wait for one connection."""
+    client = server.client
+    big = '"' + "x" * 1_000_000 + '"'
+    client.PauseQueue(name="second")
+    for _ in range(80):
+        client.CreateChain(steps=[api.JobSpec(task="one", queue="first"),
+                                  api.JobSpec(task="two", queue="second", wants_previous_result=True)])
+    with make_worker(server, ["first"], concurrency=4) as first:
+        for _ in range(80):
+            first.succeed(first.take(), big)
+    worker = make_worker(server, ["second"], concurrency=100)
+    client.ResumeQueue(name="second")
+    for _ in range(80):
+        delivery = worker.take()
+        assert len(delivery.previous_result.json) == len(big)
+        worker.succeed(delivery)
+    assert not worker.is_closed()
+    for message in worker.received:
         assert message.ByteSize() <= 1 << 20 or len(message.deliveries) == 1
 
 
@@ -523,6 +546,55 @@ def test_a_gap_or_garbage_closes_the_connection_and_costs_nothing(shared, make_w
     assert (ended.state, ended.deliveries) == (JobState.SUCCEEDED, 1)
 
 
+def test_a_server_set_back_to_a_checkpoint_takes_its_workers_anew(make_server, make_worker, tmp_path):
+    """The worker has received more than the copy knows of: only a new session can help, and its jobs run elsewhere."""
+    server = make_server({"--checkpoint-dir": str(tmp_path)})
+    client = server.client
+    worker = make_worker(server)
+    client.Checkpoint(name="copy")
+    client.create()
+    worker.take()
+    server.kill()
+    shutil.rmtree(server.data)
+    (tmp_path / "copy").rename(server.data)
+    server.start()
+    worker.connect()  # its first heartbeat tells
+
+    def is_gone():
+        try:
+            worker.resume()
+            return False
+        except api.Failure as failure:
+            return failure.code == "NOT_FOUND"
+
+    wait_until(is_gone, "the session has ended")
+    job = client.create()
+    assert make_worker(server).take().job_id == job.id
+
+
+def test_a_server_that_has_forgotten_reports_takes_its_worker_anew(make_server, make_worker, tmp_path):
+    """The copy is from before a report that was accepted since: the worker will never send that one again."""
+    server = make_server({"--checkpoint-dir": str(tmp_path)})
+    client = server.client
+    worker = make_worker(server)
+    first, second = client.create(), client.create()
+    deliveries = worker.take_many(2)
+    client.Checkpoint(name="copy")
+    worker.succeed(deliveries[0])
+    server.kill()
+    shutil.rmtree(server.data)
+    (tmp_path / "copy").rename(server.data)
+    server.start()
+    for _ in range(2):  # a reconnect does not cure it
+        worker.connect()
+        worker.succeed(deliveries[1], wait=False)
+        wait_until(worker.is_closed, "closed")
+    with pytest.raises(api.Failure, match="NOT_FOUND"):
+        worker.resume()
+    other = make_worker(server, concurrency=2)
+    assert {d.job_id for d in other.take_many(2)} == {first.id, second.id}
+
+
 @BOTH
 def test_a_repeat_is_dropped(shared, make_worker, queue, transport):
     worker = make_worker(shared, [queue], transport=transport)
@@ -719,3 +791,11 @@ def test_workers_come_and_go_under_load(server):
     assert not failures
     # Deregistering gives back what was held; three such losses in a row may end a job, nothing else may.
     assert all(j.error.type == "WORKER_LOST" for j in client.list(states=[JobState.FAILED]))
+
+
+@BOTH
+def test_a_fresh_connection_is_pinged_before_it_seems_dead(shared, make_worker, queue, transport):
+    worker = make_worker(shared, [queue], transport=transport)
+    begin = time.monotonic()
+    wait_until(lambda: any(message.ping for message in worker.received), "a ping")
+    assert time.monotonic() - begin < 4, "the silence time-out here is 2 s, and nothing else is sent to an idle worker"

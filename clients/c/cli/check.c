@@ -17,12 +17,10 @@ static void tell_progress(void *context, uint64_t rows) {
   progress_show("checked", rows, 0);
 }
 
-static int run_check(struct cli *cli, int argc, char **argv) {
-  (void)cli;
-  (void)argc;
+int check_store(const char *directory) {
   struct error error;
   struct store *store;
-  const struct store_options options = {.directory = argv[0], .read_only = true};
+  const struct store_options options = {.directory = directory, .read_only = true};
   if (store_open_rocks(&options, &store, &error) != STATUS_OK)
     return cli_fail(CLI_FAILED, "%s", error.message);
   const struct check_listener listener = {tell_problem, tell_progress, NULL};
@@ -34,6 +32,12 @@ static int run_check(struct cli *cli, int argc, char **argv) {
     return cli_fail(CLI_FAILED, "%s", error.message);
   printf("%s jobs, %s leases, %s problems\n", show_number(report.jobs), show_number(report.leases), show_number(report.problems));
   return report.problems == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int run_check(struct cli *cli, int argc, char **argv) {
+  (void)cli;
+  (void)argc;
+  return check_store(argv[0]);
 }
 
 const struct command check_commands[] = {{"check", "", "DIR", "Verify a store that no server has open",

@@ -51,8 +51,8 @@ struct command {
 };
 /* Each ends with a row without a name. */
 extern const struct command job_commands[], schedule_commands[], chain_commands[], batch_commands[], queue_commands[],
-    worker_commands[], server_commands[], check_commands[], repair_commands[], token_commands[], tls_commands[],
-    completion_commands[];
+    worker_commands[], server_commands[], top_commands[], backup_commands[], check_commands[], repair_commands[], dump_commands[],
+    token_commands[], tls_commands[], completion_commands[];
 extern const struct command *const all_commands[]; /* ends with NULL */
 
 /* ---- errors and calls ---- */
@@ -107,6 +107,9 @@ bool spec_apply_options(struct cli *cli, Millrace__V1__JobSpec *spec);
  * options were applied. Stops with what `chunk` returns unless it is CLI_OK. */
 int spec_load(struct cli *cli, const char *file,
               int (*chunk)(void *context, struct box *box, Millrace__V1__JobSpec **specs, size_t count), void *context);
+
+/* Verifies a store that no server has open, and tells what it found. */
+int check_store(const char *directory);
 
 /* Waits for a job and shows it. */
 int job_wait_and_show(struct cli *cli, const char *id, const char *timeout);

@@ -6,19 +6,10 @@
 
 #include "cli.h"
 
-const struct command *const all_commands[] = {job_commands,
-                                              schedule_commands,
-                                              chain_commands,
-                                              batch_commands,
-                                              queue_commands,
-                                              worker_commands,
-                                              server_commands,
-                                              check_commands,
-                                              repair_commands,
-                                              token_commands,
-                                              tls_commands,
-                                              completion_commands,
-                                              NULL};
+const struct command *const all_commands[] = {job_commands,    schedule_commands, chain_commands,      batch_commands,
+                                              queue_commands,  worker_commands,   server_commands,     top_commands,
+                                              backup_commands, check_commands,    repair_commands,     dump_commands,
+                                              token_commands,  tls_commands,      completion_commands, NULL};
 
 static struct {
   char *address;
@@ -99,6 +90,17 @@ static int no_command(int argc, char **argv) {
   return argc < 2 ? CLI_USAGE : CLI_OK;
 }
 
+/* The global options, without the short names that the command has for its own. */
+static void add_global_options(GOptionContext *context, const GOptionEntry *own) {
+  GOptionEntry entries[G_N_ELEMENTS(global_options)];
+  memcpy(entries, global_options, sizeof entries);
+  for (; own && own->long_name; own++)
+    for (GOptionEntry *entry = entries; entry->long_name; entry++)
+      if (entry->short_name == own->short_name)
+        entry->short_name = 0;
+  g_option_context_add_main_entries(context, entries, NULL);
+}
+
 /* Removes the words used up, so that argv[0] stays the program and the options follow. */
 static bool parse_options(const struct command *command, int used, int *argc, char ***argv) {
   g_autofree char *words = g_strdup_printf("%s%s%s", command->group, is_single(command) ? "" : " ", command->name);
@@ -112,7 +114,7 @@ static bool parse_options(const struct command *command, int used, int *argc, ch
   if (command->shared)
     g_option_context_add_main_entries(context, command->shared, NULL);
   if (!command->is_local)
-    g_option_context_add_main_entries(context, global_options, NULL);
+    add_global_options(context, command->options);
   g_set_prgname(program);
   for (int i = used; i < *argc; i++)
     (*argv)[i - used + 1] = (*argv)[i];

@@ -22,6 +22,7 @@ enum {
   LINE_BYTES_MAX = 8192,
   ENVIRONMENT_BYTES_MAX = 64 * 1024, /* of the previous result; more goes into a file */
   SHUTDOWN_GRACE_MS = 2000,          /* the worker itself waits 3 s */
+  LOOK_MS = 50,                      /* how often it is looked at when nothing tells of its end */
 };
 
 extern char **environ;
@@ -31,7 +32,7 @@ struct process {
   struct millrace_context *context;
   const struct process_handler *handler;
   pid_t pid;
-  int exit_fd; /* readable when it has ended */
+  int exit_fd; /* readable when it has ended; -1: the kernel gave none */
   int input, output, errors;
   size_t written;
   GByteArray *result;
@@ -213,9 +214,17 @@ static void begin_to_stop(struct process *self, enum millrace_stop stop) {
 }
 
 static int poll_timeout(const struct process *self) {
+  int longest_ms = self->exit_fd < 0 ? LOOK_MS : INT_MAX;
   if (!self->kill_us)
-    return -1;
-  return (int)CLAMP((self->kill_us - g_get_monotonic_time()) / 1000 + 1, 0, INT_MAX);
+    return self->exit_fd < 0 ? LOOK_MS : -1;
+  return (int)CLAMP((self->kill_us - g_get_monotonic_time()) / 1000 + 1, 0, longest_ms);
+}
+
+static bool has_ended(const struct process *self, const struct pollfd *exit) {
+  if (self->exit_fd >= 0)
+    return exit->revents != 0;
+  siginfo_t info = {.si_pid = 0};
+  return waitid(P_PID, (id_t)self->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
 }
 
 static void look_after(struct process *self) {
@@ -240,7 +249,7 @@ static void look_after(struct process *self) {
       kill(-self->pid, SIGKILL);
       self->kill_us = 0;
     }
-    if (fds[0].revents)
+    if (has_ended(self, &fds[0]))
       break;
   }
   /* Children that outlive it may hold the pipes: take what is there, wait for no more. */

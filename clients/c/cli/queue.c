@@ -35,6 +35,30 @@ static void print_settings(const Millrace__V1__QueueSettings *settings) {
     print_field("kept at most", "%s", show_number(settings->retention_count->value));
 }
 
+/* As many characters as minutes, each as high as its share of the highest. */
+static char *sparkline(const Millrace__V1__GetQueueResponse *response, bool created) {
+  static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  uint32_t highest = 1;
+  GString *line = g_string_new(NULL);
+  for (size_t i = 0; i < response->n_last_hour; i++)
+    highest = MAX(highest, created ? response->last_hour[i]->created : response->last_hour[i]->finished);
+  for (size_t i = 0; i < response->n_last_hour; i++) {
+    uint32_t count = created ? response->last_hour[i]->created : response->last_hour[i]->finished;
+    g_string_append(line, count == 0 ? " " : bars[(uint64_t)(count - 1) * G_N_ELEMENTS(bars) / highest]);
+  }
+  g_string_append_printf(line, "| at most %s/min", show_number(highest));
+  return g_string_free(line, FALSE);
+}
+
+static void print_last_hour(const Millrace__V1__GetQueueResponse *response) {
+  if (response->n_last_hour == 0)
+    return;
+  g_autofree char *created = sparkline(response, true);
+  g_autofree char *finished = sparkline(response, false);
+  print_field("created, 1 h", "%s", created);
+  print_field("finished, 1 h", "%s", finished);
+}
+
 static void queue_print(struct cli *cli, const Millrace__V1__Queue *queue) {
   static const Millrace__V1__QueueCounts zeros = MILLRACE__V1__QUEUE_COUNTS__INIT;
   if (cli->json) {
@@ -99,6 +123,8 @@ static int run_get(struct cli *cli, int argc, char **argv) {
   int code = cli_call(cli, QUEUES(GetQueue, get_queue), &request, &response);
   if (code == CLI_OK)
     queue_print(cli, response->queue);
+  if (code == CLI_OK && !cli->json)
+    print_last_hour(response);
   return code;
 }
 
@@ -250,5 +276,21 @@ const struct command queue_commands[] = {
     {"queue", "delete", "NAME", "Forget an empty queue", NULL, NULL, NULL, 1, 1, false, run_delete},
     {0}};
 
+static int run_log_level(struct cli *cli, int argc, char **argv) {
+  Millrace__V1__SetLogLevelRequest request = MILLRACE__V1__SET_LOG_LEVEL_REQUEST__INIT;
+  Millrace__V1__SetLogLevelResponse *response;
+  if (argc > 0 && !cli_enum("level", &millrace__v1__log_level__descriptor, argv[0], &request.level))
+    return CLI_USAGE;
+  int code = cli_call(cli, METHOD(AdminService, SetLogLevel, set_log_level), &request, &response);
+  if (code == CLI_OK && cli->json)
+    print_json(response, true);
+  else if (code == CLI_OK)
+    printf("%s\n", show_enum(&millrace__v1__log_level__descriptor, (int)response->level));
+  return code;
+}
+
 const struct command server_commands[] = {
-    {"server", "info", NULL, "Show version, durability and size of the server", NULL, NULL, NULL, 0, 0, false, run_info}, {0}};
+    {"server", "info", NULL, "Show version, durability and size of the server", NULL, NULL, NULL, 0, 0, false, run_info},
+    {"server", "log-level", "[debug|info|warning|error]", "Show from where on the server logs, or set it until it stops", NULL,
+     NULL, NULL, 0, 1, false, run_log_level},
+    {0}};

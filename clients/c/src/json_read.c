@@ -120,6 +120,7 @@ static bool read_number(struct reader *self, const ProtobufCFieldDescriptor *fie
       *(int32_t *)at = (int32_t)number;
     return ok || refuse(self, "must be a whole number");
   case PROTOBUF_C_TYPE_INT64:
+  case PROTOBUF_C_TYPE_SINT64:
     ok = g_ascii_string_to_signed(text, 10, INT64_MIN, INT64_MAX, &number, NULL);
     if (ok)
       *(int64_t *)at = number;
@@ -130,6 +131,7 @@ static bool read_number(struct reader *self, const ProtobufCFieldDescriptor *fie
       *(uint32_t *)at = (uint32_t)natural;
     return ok || refuse(self, "must be a whole number from 0 to 4294967295");
   case PROTOBUF_C_TYPE_UINT64:
+  case PROTOBUF_C_TYPE_FIXED64:
     ok = g_ascii_string_to_unsigned(text, 10, 0, UINT64_MAX, &natural, NULL);
     if (ok)
       *(uint64_t *)at = natural;
@@ -174,7 +176,7 @@ static bool read_one(struct reader *self, const ProtobufCFieldDescriptor *field,
     *(char **)at = box_strdup(self->box, value->u.string);
     return true;
   case PROTOBUF_C_TYPE_BYTES:
-    return read_bytes(self, at, value);
+    return (json_bytes && json_bytes->read(self->box, field, value, at)) || read_bytes(self, at, value);
   case PROTOBUF_C_TYPE_ENUM:
     return read_enum(self, field->descriptor, at, value);
   case PROTOBUF_C_TYPE_MESSAGE: {
@@ -204,12 +206,11 @@ static bool read_map(struct reader *self, const ProtobufCFieldDescriptor *field,
 }
 
 static bool read_repeated(struct reader *self, const ProtobufCFieldDescriptor *field, void *at, size_t *count, yajl_val value) {
-  bool is_message = field->type == PROTOBUF_C_TYPE_MESSAGE;
-  if (is_message && g_str_has_suffix(((const ProtobufCMessageDescriptor *)field->descriptor)->name, "Entry"))
+  if (json_is_map(field))
     return read_map(self, field, at, count, value);
   if (!YAJL_IS_ARRAY(value))
     return refuse(self, "must be a list");
-  size_t element_bytes = field->type == PROTOBUF_C_TYPE_ENUM ? sizeof(int) : sizeof(void *);
+  size_t element_bytes = json_element_bytes(field);
   char *elements = box_alloc(self->box, value->u.array.len * element_bytes);
   *(void **)at = elements;
   *count = value->u.array.len;
@@ -280,25 +281,36 @@ static bool read_message(struct reader *self, ProtobufCMessage *message, yajl_va
   return read_fields(self, message, value);
 }
 
+enum millrace_code json_read_value(struct box *box, const ProtobufCMessageDescriptor *type, yajl_val value, void *out_message,
+                                   struct millrace_error *error) {
+  struct reader reader = {.box = box, .path = g_string_new(NULL), .error = error};
+  ProtobufCMessage *message = convert_message(box, type);
+  bool ok = read_message(&reader, message, value);
+  g_string_free(reader.path, TRUE);
+  if (!ok)
+    return MILLRACE_INVALID_ARGUMENT;
+  *(void **)out_message = message;
+  return MILLRACE_OK;
+}
+
+yajl_val json_parse(const char *text, char *out_problem, size_t problem_bytes) {
+  *out_problem = '\0';
+  return is_too_deep(text) ? NULL : yajl_tree_parse(text, out_problem, problem_bytes);
+}
+
 enum millrace_code json_read(struct box *box, const ProtobufCMessageDescriptor *type, const char *text, void *out_message,
                              struct millrace_error *error) {
   /* The tree keeps strings without their length: a NUL in one would cut it short unnoticed. */
   if (strstr(text, "\\u0000"))
     return fault_set(error, MILLRACE_INVALID_ARGUMENT, NULL,
                      "the JSON has a string with \\u0000 in it, which can't be handed on");
-  if (is_too_deep(text))
+  char problem[256];
+  yajl_val tree = json_parse(text, problem, sizeof problem);
+  if (!tree && !problem[0])
     return fault_set(error, MILLRACE_INVALID_ARGUMENT, NULL, "the JSON is nested more than %d deep", JSON_DEPTH_MAX);
-  char problem[256] = "";
-  yajl_val tree = yajl_tree_parse(text, problem, sizeof problem);
   if (!tree)
     return fault_set(error, MILLRACE_INVALID_ARGUMENT, NULL, "not JSON: %s", g_strstrip(problem));
-  struct reader reader = {.box = box, .path = g_string_new(NULL), .error = error};
-  ProtobufCMessage *message = convert_message(box, type);
-  bool ok = read_message(&reader, message, tree);
-  g_string_free(reader.path, TRUE);
+  enum millrace_code code = json_read_value(box, type, tree, out_message, error);
   yajl_tree_free(tree);
-  if (!ok)
-    return MILLRACE_INVALID_ARGUMENT;
-  *(void **)out_message = message;
-  return MILLRACE_OK;
+  return code;
 }

@@ -7,6 +7,8 @@
 #include "json.h"
 #include "text.h"
 
+const struct json_bytes *json_bytes;
+
 /* A value of a field: what its offset points at, or one element of a repeated field. */
 static void write_value(yajl_gen gen, const ProtobufCFieldDescriptor *field, const void *at);
 
@@ -17,6 +19,12 @@ static void write_text(yajl_gen gen, const char *text) {
 static void write_bytes(yajl_gen gen, const ProtobufCBinaryData *bytes) {
   g_autofree char *text = g_base64_encode(bytes->data, bytes->len);
   write_text(gen, text);
+}
+
+static void write_unsigned(yajl_gen gen, uint64_t value) {
+  char text[24];
+  g_snprintf(text, sizeof text, "%" G_GUINT64_FORMAT, value);
+  yajl_gen_number(gen, text, strlen(text));
 }
 
 static void write_double(yajl_gen gen, double value) {
@@ -91,6 +99,7 @@ void json_write(yajl_gen gen, const ProtobufCMessage *message) {
         continue;
       bool is_empty = (field->type == PROTOBUF_C_TYPE_MESSAGE && !*(void *const *)at) ||
                       (field->type == PROTOBUF_C_TYPE_STRING && !is_repeated && !**(char *const *)at) ||
+                      (field->type == PROTOBUF_C_TYPE_BYTES && !is_repeated && ((const ProtobufCBinaryData *)at)->len == 0) ||
                       (field->type == PROTOBUF_C_TYPE_ENUM && !is_repeated && *(const int *)at == 0);
       if (is_empty)
         continue;
@@ -113,8 +122,12 @@ static void write_one(yajl_gen gen, const ProtobufCFieldDescriptor *field, const
     yajl_gen_integer(gen, *(const uint32_t *)at);
     break;
   case PROTOBUF_C_TYPE_INT64:
-  case PROTOBUF_C_TYPE_UINT64:
+  case PROTOBUF_C_TYPE_SINT64:
     yajl_gen_integer(gen, *(const int64_t *)at);
+    break;
+  case PROTOBUF_C_TYPE_UINT64:
+  case PROTOBUF_C_TYPE_FIXED64:
+    write_unsigned(gen, *(const uint64_t *)at);
     break;
   case PROTOBUF_C_TYPE_DOUBLE:
     write_double(gen, *(const double *)at);
@@ -126,7 +139,8 @@ static void write_one(yajl_gen gen, const ProtobufCFieldDescriptor *field, const
     write_text(gen, *(char *const *)at);
     break;
   case PROTOBUF_C_TYPE_BYTES:
-    write_bytes(gen, at);
+    if (!json_bytes || !json_bytes->write(gen, field, at))
+      write_bytes(gen, at);
     break;
   case PROTOBUF_C_TYPE_MESSAGE:
     json_write(gen, *(ProtobufCMessage *const *)at);
@@ -136,15 +150,20 @@ static void write_one(yajl_gen gen, const ProtobufCFieldDescriptor *field, const
   }
 }
 
-static bool is_map(const ProtobufCFieldDescriptor *field) {
-  return field->type == PROTOBUF_C_TYPE_MESSAGE &&
-         g_str_has_suffix(((const ProtobufCMessageDescriptor *)field->descriptor)->name, "Entry");
+bool json_is_map(const ProtobufCFieldDescriptor *field) {
+  const ProtobufCMessageDescriptor *type = field->descriptor;
+  return field->type == PROTOBUF_C_TYPE_MESSAGE && g_str_has_suffix(type->name, "Entry") &&
+         strcmp(type->fields[0].name, "key") == 0;
 }
 
-static size_t size_of(const ProtobufCFieldDescriptor *field) {
+size_t json_element_bytes(const ProtobufCFieldDescriptor *field) {
   switch (field->type) {
   case PROTOBUF_C_TYPE_ENUM:
     return sizeof(int);
+  case PROTOBUF_C_TYPE_INT64:
+    return sizeof(int64_t);
+  case PROTOBUF_C_TYPE_BYTES:
+    return sizeof(ProtobufCBinaryData);
   case PROTOBUF_C_TYPE_MESSAGE:
   case PROTOBUF_C_TYPE_STRING:
     return sizeof(void *);
@@ -160,7 +179,7 @@ static void write_value(yajl_gen gen, const ProtobufCFieldDescriptor *field, con
   }
   const char *elements = *(void *const *)at;
   size_t count = *(const size_t *)((const char *)at - field->offset + field->quantifier_offset);
-  if (is_map(field)) {
+  if (json_is_map(field)) {
     yajl_gen_map_open(gen);
     for (size_t i = 0; i < count; i++) {
       const Millrace__V1__Job__LabelsEntry *entry = ((Millrace__V1__Job__LabelsEntry *const *)elements)[i];
@@ -172,7 +191,7 @@ static void write_value(yajl_gen gen, const ProtobufCFieldDescriptor *field, con
   }
   yajl_gen_array_open(gen);
   for (size_t i = 0; i < count; i++)
-    write_one(gen, field, elements + i * size_of(field));
+    write_one(gen, field, elements + i * json_element_bytes(field));
   yajl_gen_array_close(gen);
 }
 

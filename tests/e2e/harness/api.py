@@ -173,12 +173,11 @@ def fails(code, field=None, reason=None, text=None):
 class Client:
     """Calls by name: client.GetJob(id=...). Keyword arguments make the request; `timeout_s` is the transport's."""
 
-    def __init__(self, target, metadata=(), token=None, credentials=None, connect_ms=2000):
-        """`credentials`: of grpc, for an encrypted connection. `connect_ms`: how long connecting may take at least."""
+    def __init__(self, target, metadata=(), token=None, credentials=None):
+        """`credentials`: of grpc, for an encrypted connection."""
         self.target = target
         self._metadata = [*metadata, *([("authorization", f"Bearer {token}")] if token else [])]
         self._credentials = credentials
-        self._connect_ms = 20000 if credentials else connect_ms  # a handshake takes time
         self._channel = None
         self.reset()
 
@@ -189,7 +188,7 @@ class Client:
             self.__dict__.pop(name, None)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20),
                    ("grpc.max_send_message_length", 64 << 20), ("grpc.initial_reconnect_backoff_ms", 50),
-                   ("grpc.min_reconnect_backoff_ms", self._connect_ms), ("grpc.max_reconnect_backoff_ms", 200)]
+                   ("grpc.min_reconnect_backoff_ms", 10000), ("grpc.max_reconnect_backoff_ms", 200)]
         self._channel = (grpc.secure_channel(self.target, self._credentials, options=options) if self._credentials
                          else grpc.insecure_channel(self.target, options=options))
 

@@ -31,6 +31,8 @@ class Server:
         self.flags = {**FAST, **(flags or {})}
         self.environment = environment or {}
         self.descriptors_max = None  # hard limit, as an administrator may set it
+        self.wrapper = []  # a program that runs it, such as valgrind
+        self.patience_s = SOON_S
         self.ports = {}
         self.process = None
         self.client = None
@@ -61,7 +63,7 @@ class Server:
             guard += ["prlimit", f"--nofile={self.descriptors_max}:{self.descriptors_max}"]
         environment = {**os.environ, **(self.clock.environment() if self.clock else {}), **self.environment}
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(guard + self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            self.process = subprocess.Popen(guard + self.wrapper + self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         return self
 
     def start(self):
@@ -81,7 +83,7 @@ class Server:
         raise AssertionError(f"millraced did not start (exit code {code})\n{self.log()}")
 
     def _serves(self):
-        end = time.monotonic() + SOON_S
+        end = time.monotonic() + self.patience_s
         while not self._read_ports():
             if not self.is_alive() or time.monotonic() > end:
                 return False
@@ -90,7 +92,7 @@ class Server:
             self.client = api.Client(self.target, credentials=self.credentials)
         else:
             self.client.reset()
-        return api.eventually_serving(self.client, SOON_S, self.is_alive)
+        return api.eventually_serving(self.client, self.patience_s, self.is_alive)
 
     def _read_ports(self):
         try:
@@ -125,7 +127,7 @@ class Server:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
-                code = self.process.wait(SOON_S)
+                code = self.process.wait(self.patience_s)
             except subprocess.TimeoutExpired:
                 self.process.send_signal(signal.SIGABRT)
                 self.process.wait()

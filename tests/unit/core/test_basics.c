@@ -32,6 +32,19 @@ static void test_error_tells_what_and_where(void **state) {
   error_prefix_field(NULL, "x");
 }
 
+static void test_times_beyond_all_clocks_are_the_furthest(void **state) {
+  (void)state;
+  Google__Protobuf__Timestamp timestamp = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+  Google__Protobuf__Duration duration = GOOGLE__PROTOBUF__DURATION__INIT;
+  timestamp.seconds = duration.seconds = INT64_MAX / 1000 + 1;
+  assert_true(time_from_timestamp(&timestamp) == INT64_MAX && time_from_duration(&duration) == INT64_MAX);
+  timestamp.seconds = duration.seconds = INT64_MAX / 1000; /* the sum is too much */
+  timestamp.nanos = duration.nanos = 999999999;
+  assert_true(time_from_timestamp(&timestamp) == INT64_MAX && time_from_duration(&duration) == INT64_MAX);
+  timestamp.seconds = duration.seconds = INT64_MIN;
+  assert_true(time_from_timestamp(&timestamp) == INT64_MIN && time_from_duration(&duration) == INT64_MIN);
+}
+
 static void test_error_cuts_long_texts_between_characters(void **state) {
   (void)state;
   GString *text = g_string_new("x");
@@ -346,6 +359,7 @@ static void test_json_depth(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_error_tells_what_and_where),
+      cmocka_unit_test(test_times_beyond_all_clocks_are_the_furthest),
       cmocka_unit_test(test_error_cuts_long_texts_between_characters),
       cmocka_unit_test(test_every_status_has_its_name),
       cmocka_unit_test(test_arena),

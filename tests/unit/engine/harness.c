@@ -140,9 +140,15 @@ static void drop_bytes(void *context, const struct id *session, uint64_t connect
 }
 
 void harness_open(struct harness *harness) {
+  harness_open_with(harness, &(struct engine_options){.seed = 1});
+}
+
+void harness_open_with(struct harness *harness, const struct engine_options *wanted) {
   harness->store = store_open_memory();
   harness->arena = arena_new(0);
-  struct engine_options options = {.store = harness->store, .transport = {.send = drop_bytes}, .seed = 1};
+  struct engine_options options = *wanted;
+  options.store = harness->store;
+  options.transport.send = drop_bytes;
   assert_int_equal(engine_open(&options, &harness->engine, &harness->error), STATUS_OK);
   engine_start(harness->engine);
 }
@@ -154,7 +160,7 @@ void harness_close(struct harness *harness) {
   arena_free(harness->arena);
 }
 
-void harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency) {
+struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency) {
   Millrace__V1__WorkerQueue served = MILLRACE__V1__WORKER_QUEUE__INIT;
   Millrace__V1__WorkerQueue *queues[] = {&served};
   Millrace__V1__WorkerTask any = MILLRACE__V1__WORKER_TASK__INIT;
@@ -176,4 +182,5 @@ void harness_add_worker(struct harness *harness, char *queue, uint32_t concurren
   reports.heartbeat = &heartbeat;
   uint8_t packed[64];
   engine_session_reports(harness->engine, &session, 1, packed, millrace__v1__reports__pack(&reports, packed));
+  return session;
 }

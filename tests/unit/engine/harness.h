@@ -24,11 +24,13 @@ struct harness {
 };
 
 void harness_open(struct harness *harness);
+/* With options of the test's own, apart from the store and transport.send. */
+void harness_open_with(struct harness *harness, const struct engine_options *options);
 void harness_close(struct harness *harness);
 /* Calls "JobService/CreateJob" and so on. NULL: it failed, see harness->error. */
 const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message);
-/* Registers a worker for all tasks of a queue and joins it to its session. */
-void harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency);
+/* Registers a worker for all tasks of a queue and joins it to its session by connection 1. */
+struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency);
 
 /* A call of a server stream. */
 struct harness_stream;

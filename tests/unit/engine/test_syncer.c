@@ -105,8 +105,34 @@ static void test_a_turn_that_writes_nothing_hides_no_write(void **state) {
   pthread_mutex_destroy(&world.mutex);
 }
 
+/* With a weaker durability a crash may lose something, an orderly stop must not. */
+static void test_a_stop_leaves_nothing_unsynced(void **state) {
+  const enum durability *durability = *state;
+  struct store *store = store_open_memory();
+  const struct engine_options options = {.store = store, .durability = *durability, .durability_interval_ms = 3600 * 1000};
+  struct syncer *syncer = syncer_new(NULL, &options);
+  syncer_start(syncer);
+  struct store_batch *batch = store_batch_new();
+  struct release *wrote = release_new();
+  struct error error;
+  store_batch_put(batch, FAMILY_META, key, key);
+  assert_int_equal(store_write(store, batch, &wrote->ticket, &error), STATUS_OK);
+  const uint64_t ticket = wrote->ticket;
+  syncer_submit(syncer, wrote, true);
+  syncer_stop(syncer);
+  struct store_statistics statistics;
+  store_statistics(store, &statistics);
+  assert_true(statistics.synced_ticket >= ticket);
+  syncer_free(syncer);
+  store_batch_free(batch);
+  store_close(store);
+}
+
 int main(void) {
+  static enum durability interval = DURABILITY_INTERVAL, none = DURABILITY_NONE;
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &interval),
+      cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &none),
       cmocka_unit_test(test_a_turn_that_writes_nothing_hides_no_write),
   };
   return cmocka_run_group_tests_name("syncer", tests, NULL, NULL);

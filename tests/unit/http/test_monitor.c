@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The monitor port, asked with plain sockets; engine and store are stand-ins. */
 #include <glib.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,11 +14,15 @@
 #include <cmocka.h>
 #include <netinet/in.h>
 
+#include "engine/meters.h"
 #include "http/monitor.h"
 
 static struct monitor *monitor;
 static char something;
-static bool alive, failed, stalled;
+static bool alive, failed, stalled, answers;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool is_busy, is_asked;
 static uint64_t disk_free_bytes;
 
 /* ---- stand-ins ---- */
@@ -28,9 +33,36 @@ bool engine_is_alive(struct engine *engine, int64_t within_ms) {
   return alive;
 }
 
-void engine_statistics(struct engine *engine, struct engine_statistics *out_statistics) {
-  (void)engine;
-  *out_statistics = (struct engine_statistics){.jobs_created = 12345678901, .jobs_running = 3, .sync_us_mean = 250};
+const struct histogram_scale scale_ms = {.count = 2, .bounds = {10, 2500}, .unit = 1e-3};
+const struct histogram_scale scale_us = {.count = 1, .bounds = {50}, .unit = 1e-6};
+const struct histogram_scale scale_count = {.count = 1, .bounds = {4}, .unit = 1};
+
+struct readings *engine_read_meters(struct engine *engine, int64_t wait_ms) {
+  (void)engine, (void)wait_ms;
+  pthread_mutex_lock(&mutex);
+  is_asked = true;
+  pthread_cond_broadcast(&changed);
+  while (is_busy)
+    pthread_cond_wait(&changed, &mutex);
+  pthread_mutex_unlock(&mutex);
+  if (!answers)
+    return NULL;
+  static struct queue_reading queues[2] = {{.name = METERED_OTHER},
+                                           {.name = "mail", .jobs[JOB_RUNNING] = 3, .oldest_age_ms = 1500}};
+  static struct task_reading tasks[1] = {{.queue = "mail", .task = "send"}};
+  queues[1].wait_ms[3] = (struct histogram){.counts = {4, 2, 1}, .sum = 9000};
+  tasks[0].meter.created[1] = 12345678901;
+  tasks[0].meter.finished[0][1] = 2;
+  struct readings *readings = g_new0(struct readings, 1);
+  readings->queues = queues;
+  readings->queue_count = 2;
+  readings->tasks = tasks;
+  readings->task_count = 1;
+  return readings;
+}
+
+void readings_free(struct readings *readings) {
+  g_free(readings);
 }
 
 enum status store_get_many(struct store *store, struct store_view *view, struct store_get *gets, size_t count,
@@ -88,6 +120,7 @@ static int open_monitor(void **state) {
   struct monitor_options options = {.port = 0};
   struct error error;
   alive = true;
+  answers = true;
   failed = stalled = false;
   disk_free_bytes = UINT64_MAX;
   return monitor_open(&options, &monitor, &error) == STATUS_OK ? 0 : -1;
@@ -134,15 +167,60 @@ static void metrics_are_prometheus_text(void **state) {
   expect("GET", "/metrics", 200, "millrace_build_info{version=\"");
   start_engine();
   expect("GET", "/metrics", 200, "\r\nContent-Type: text/plain; version=0.0.4");
-  expect("GET", "/metrics", 200, "# TYPE millrace_jobs_created_total counter\nmillrace_jobs_created_total 12345678901\n");
-  expect("GET", "/metrics", 200, "\nmillrace_jobs{state=\"running\"} 3\n");
+  expect("GET", "/metrics", 200,
+         "# TYPE millrace_jobs_created_total "
+         "counter\nmillrace_jobs_created_total{queue=\"mail\",task=\"send\",priority=\"normal\"} 12345678901\n");
+  expect("GET", "/metrics", 200, "_finished_total{queue=\"mail\",task=\"send\",priority=\"low\",state=\"failed\"} 2\n");
+  expect("GET", "/metrics", 200, "\nmillrace_queue_jobs{queue=\"mail\",state=\"running\"} 3\n");
+  expect("GET", "/metrics", 200, "\nmillrace_queue_oldest_job_age_seconds{queue=\"mail\"} 1.5\n");
+  expect("GET", "/metrics", 200,
+         "\nmillrace_job_wait_seconds_bucket{queue=\"mail\",priority=\"critical\",le=\"0.01\"} 4\n"
+         "millrace_job_wait_seconds_bucket{queue=\"mail\",priority=\"critical\",le=\"2.5\"} 6\n"
+         "millrace_job_wait_seconds_bucket{queue=\"mail\",priority=\"critical\",le=\"+Inf\"} 7\n"
+         "millrace_job_wait_seconds_sum{queue=\"mail\",priority=\"critical\"} 9\n"
+         "millrace_job_wait_seconds_count{queue=\"mail\",priority=\"critical\"} 7\n");
   expect("GET", "/metrics", 200, "\nprocess_start_time_seconds ");
   char *answer = get("GET", "/metrics");
   char **lines = g_strsplit(strstr(answer, "\r\n\r\n") + 4, "\n", -1);
   for (char **line = lines; *line; line++)
-    assert_true(!**line ||
-                g_regex_match_simple("^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\\{[a-z]+=\"[^\"]*\"\\})? [0-9.e+-]+)$", *line, 0, 0));
+    assert_true(!**line || g_regex_match_simple("^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\\{([a-z]+=\"[^\"]*\",?)+\\})? [0-9.e+-]+)$",
+                                                *line, 0, 0));
   g_strfreev(lines);
+  g_free(answer);
+}
+
+static void a_silent_engine_takes_only_its_own_figures_away(void **state) {
+  (void)state;
+  start_engine();
+  expect("GET", "/metrics", 200, "\nmillrace_engine_answers 1\n");
+  answers = false;
+  expect("GET", "/metrics", 200, "\nmillrace_engine_answers 0\n");
+  expect("GET", "/metrics", 200, "\nmillrace_store_writes_total 0\n");
+}
+
+static gpointer scrape(gpointer context) {
+  (void)context;
+  return get("GET", "/metrics");
+}
+
+static void probes_do_not_wait_for_a_scrape(void **state) {
+  (void)state;
+  start_engine();
+  is_busy = true;
+  is_asked = false;
+  GThread *thread = g_thread_new("scrape", scrape, NULL);
+  pthread_mutex_lock(&mutex);
+  while (!is_asked)
+    pthread_cond_wait(&changed, &mutex);
+  pthread_mutex_unlock(&mutex);
+  expect("GET", "/livez", 200, "ok");
+  expect("GET", "/readyz", 200, "ok");
+  pthread_mutex_lock(&mutex);
+  is_busy = false;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&mutex);
+  char *answer = g_thread_join(thread);
+  assert_non_null(strstr(answer, "millrace_engine_answers 1"));
   g_free(answer);
 }
 
@@ -201,6 +279,8 @@ int main(void) {
       TEST(readiness_follows_the_life_of_the_engine),
       TEST(readiness_tells_all_reasons),
       TEST(metrics_are_prometheus_text),
+      TEST(a_silent_engine_takes_only_its_own_figures_away),
+      TEST(probes_do_not_wait_for_a_scrape),
       TEST(only_these_pages_only_reading),
       TEST(abuse_is_turned_away),
       TEST(a_taken_port_is_an_error),

@@ -238,8 +238,10 @@ static void test_each_state_has_its_place(void **state) {
   assert_keys(&job, "timers:1@20 timers:2@30 timers:3@40");
   job.state = JOB_BLOCKED;
   assert_keys(&job, "timers:3@40");
-  job.deliveries = 1;
+  job.deliveries = 1; /* lost before it started */
   job.state = JOB_RETRYING;
+  assert_keys(&job, "timers:1@20 timers:2@30 timers:3@40");
+  job.started_ms = 15;
   assert_keys(&job, "timers:1@20 timers:3@40");
   job.state = JOB_FAILED;
   assert_keys(&job, "dead");

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package millrace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	pb "github.com/millrace/millrace/clients/go/millracepb"
+)
+
+// judged runs a handler as a worker would, and returns its final report.
+func judged(t *testing.T, ctx context.Context, handler HandlerFunc) *pb.Report {
+	t.Helper()
+	client, err := NewClient(WithAddress("127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	worker := NewWorker(client)
+	worker.Handle("task", handler)
+	return hooked{worker}.Perform(ctx, &pb.Delivery{JobId: "id", Task: "task"}, func(*pb.Report) {})
+}
+
+func TestOutcomes(t *testing.T) {
+	asked := func(cause error) context.Context {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(cause)
+		return ctx
+	}
+	returning := func(value any, err error) HandlerFunc {
+		return func(context.Context, *Delivery) (any, error) { return value, err }
+	}
+	obeying := HandlerFunc(func(ctx context.Context, _ *Delivery) (any, error) { return nil, fmt.Errorf("stopped: %w", ctx.Err()) })
+	wrapped := fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "/x", Err: errors.New("gone")})
+	for name, test := range map[string]struct {
+		ctx     context.Context
+		handler HandlerFunc
+		check   func(*pb.Report) bool
+	}{
+		"result":       {nil, returning(map[string]int{"a": 1}, nil), func(r *pb.Report) bool { return r.GetSucceeded().GetResult().GetJson() == `{"a":1}` }},
+		"no result":    {nil, returning(nil, nil), func(r *pb.Report) bool { return r.GetSucceeded() != nil && r.GetSucceeded().Result == nil }},
+		"bad result":   {nil, returning(func() {}, nil), func(r *pb.Report) bool { return r.GetSucceeded().GetResultOmittedReason() != "" }},
+		"big result":   {nil, returning(strings.Repeat("x", 2<<20), nil), func(r *pb.Report) bool { return strings.Contains(r.GetSucceeded().GetResultOmittedReason(), "limit") }},
+		"type":         {nil, returning(nil, wrapped), func(r *pb.Report) bool { return r.GetFailed().Error.Type == "fs.PathError" && !r.GetFailed().Permanent }},
+		"permanent":    {nil, returning(nil, fmt.Errorf("so: %w", Permanent(wrapped))), func(r *pb.Report) bool { return r.GetFailed().Permanent && r.GetFailed().Error.Type == "fs.PathError" }},
+		"later":        {nil, returning(nil, RetryLater(time.Minute, wrapped)), func(r *pb.Report) bool { return r.GetFailed().RetryAfter.AsDuration() == time.Minute }},
+		"later, plain": {nil, returning(nil, RetryLater(time.Minute, nil)), func(r *pb.Report) bool { return r.GetFailed().Error.Message != "" }},
+		"snooze":       {nil, returning(nil, Snooze(time.Hour)), func(r *pb.Report) bool { return r.GetSnoozed().GetDelay().AsDuration() == time.Hour }},
+		"not utf-8":    {nil, returning(nil, errors.New("a\xffb")), func(r *pb.Report) bool { return r.GetFailed().Error.Message == "a\uFFFDb" }},
+		"panic": {nil, func(context.Context, *Delivery) (any, error) { panic(wrapped) }, func(r *pb.Report) bool {
+			e := r.GetFailed().GetError()
+			return e.GetType() == "panic: fs.PathError" && strings.Contains(e.Trace, "worker_test.go") && !strings.Contains(e.Trace, "0x")
+		}},
+		"cancelled":    {asked(ErrCancelRequested), obeying, func(r *pb.Report) bool { return r.GetFailed().GetCancelled() }},
+		"terminated":   {asked(ErrTerminated), obeying, func(r *pb.Report) bool { return r.GetFailed().GetCancelled() }},
+		"done, though": {asked(ErrCancelRequested), returning(1, nil), func(r *pb.Report) bool { return r.GetSucceeded() != nil }},
+		"shut down": {asked(ErrShutdown), obeying, func(r *pb.Report) bool {
+			return r.GetReleased().GetReason() == pb.ReleaseReason_RELEASE_REASON_STOPPING
+		}},
+		"fails, though":  {asked(ErrShutdown), returning(nil, wrapped), func(r *pb.Report) bool { return r.GetFailed() != nil }},
+		"time is over":   {asked(context.DeadlineExceeded), obeying, func(r *pb.Report) bool { return r.GetFailed().GetError().GetType() == "TIMEOUT" }},
+		"plain deadline": {nil, returning(nil, context.DeadlineExceeded), func(r *pb.Report) bool { return r.GetFailed() != nil && !r.GetFailed().Cancelled }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := test.ctx
+			if ctx == nil {
+				ctx = context.Background()
+			}
+			if report := judged(t, ctx, test.handler); !test.check(report) {
+				t.Fatalf("the report is %v", report)
+			}
+		})
+	}
+}
+
+func TestTypedRefusesForGood(t *testing.T) {
+	handler := TypedNoResult(func(context.Context, struct{ N int }) error { return nil })
+	_, err := handler.Handle(context.Background(), &Delivery{Payload: Payload{JSON: []byte(`{"n": "x"}`)}})
+	var permanent *PermanentError
+	if !errors.As(err, &permanent) || !errors.Is(err, ErrInvalidArgument) {
+		t.Fatalf("the error is %v", err)
+	}
+}
+
+func TestMiddlewareOrder(t *testing.T) {
+	client, err := NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var order []string
+	wrap := func(name string) Middleware {
+		return func(next Handler) Handler {
+			return HandlerFunc(func(ctx context.Context, d *Delivery) (any, error) {
+				order = append(order, name)
+				return next.Handle(ctx, d)
+			})
+		}
+	}
+	worker := NewWorker(client, WithMiddleware(wrap("outer"), wrap("inner")))
+	worker.HandleFunc("*", func(ctx context.Context, d *Delivery) (any, error) {
+		if DeliveryFrom(ctx) != d {
+			t.Error("the context does not know the delivery")
+		}
+		return nil, nil
+	})
+	hooked{worker}.Perform(context.Background(), &pb.Delivery{Task: "any"}, nil)
+	if strings.Join(order, " ") != "outer inner" {
+		t.Fatalf("the order is %v", order)
+	}
+}
+
+func TestOutboxKeepsUntilAccepted(t *testing.T) {
+	o := outbox{bytesMax: 1 << 20}
+	for i := range reportsPerMessage + 1 {
+		o.add(&pb.Report{JobId: fmt.Sprint(i), Event: &pb.Report_Succeeded{Succeeded: &pb.Succeeded{}}}, &run{})
+	}
+	first, second := o.next(), o.next()
+	if len(first.Reports) != reportsPerMessage || len(second.Reports) != 1 || first.ReportSeq != 1 || second.ReportSeq != 2 || o.next() != nil {
+		t.Fatalf("messages of %d and %d reports, numbers %d and %d", len(first.Reports), len(second.Reports), first.ReportSeq, second.ReportSeq)
+	}
+	if ended := o.accepted(1); len(ended) != reportsPerMessage || o.isEmpty() {
+		t.Fatalf("%d ended", len(ended))
+	}
+	if o.accepted(2); !o.isEmpty() {
+		t.Fatal("something stays")
+	}
+	big := &pb.Report{Event: &pb.Report_Succeeded{Succeeded: &pb.Succeeded{Result: &pb.Payload{Content: &pb.Payload_Data{Data: make([]byte, 700<<10)}}}}}
+	o.add(big, &run{})
+	o.add(big, &run{})
+	for range 2 {
+		if count := len(o.next().Reports); count != 1 {
+			t.Fatalf("%d big results went into one message", count)
+		}
+	}
+	for o.addNews(big) {
+	}
+	if o.newsBytes > newsBytesMax {
+		t.Fatalf("%d bytes of news", o.newsBytes)
+	}
+}

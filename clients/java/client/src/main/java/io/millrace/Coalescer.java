@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.millrace;
+
+import io.millrace.proto.v1.CreateJobRequest;
+import io.millrace.proto.v1.CreateJobsRequest;
+import io.millrace.proto.v1.CreateOutcome;
+import io.millrace.proto.v1.JobServiceGrpc;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+
+/**
+ * Sends creates one call at a time: what comes while a call is in flight waits, and goes out together as the next one. A single
+ * create is not slower for it, and many at a time share the server's write to disk.
+ */
+final class Coalescer {
+  /** By the protocol. */
+  static final int JOBS_MAX = 1000;
+
+  /** Below the server's limit of 4 MiB, with room for what surrounds the specs. */
+  static final int BYTES_MAX = 3 << 20;
+
+  private static final int WAITING_MAX = 100_000;
+
+  private record Waiting(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future) {}
+
+  private final Rpc rpc;
+  private final Deque<Waiting> waiting = new ArrayDeque<>();
+  private boolean inFlight;
+
+  Coalescer(Rpc rpc) {
+    this.rpc = rpc;
+  }
+
+  CompletableFuture<Created> create(io.millrace.proto.v1.JobSpec spec) {
+    CompletableFuture<Created> future = new CompletableFuture<>();
+    synchronized (this) {
+      if (waiting.size() >= WAITING_MAX) {
+        throw new ResourceExhaustedException(
+            new MillraceException.Details(
+                ErrorCode.RESOURCE_EXHAUSTED, WAITING_MAX + " creates are waiting to be sent; wait for some of them to be answered"));
+      }
+      waiting.add(new Waiting(spec, future));
+      if (inFlight) {
+        return future;
+      }
+      inFlight = true;
+    }
+    sendNext();
+    return future;
+  }
+
+  private void sendNext() {
+    List<Waiting> group = takeGroup();
+    if (group.isEmpty()) {
+      return;
+    }
+    if (group.size() == 1) {
+      single(rpc, group.get(0).spec)
+          .whenComplete(
+              (created, failure) -> {
+                sendNext();
+                settle(group.get(0).future, created, failure);
+              });
+      return;
+    }
+    bulk(rpc, group.stream().map(Waiting::spec).toList())
+        .whenComplete(
+            (outcomes, failure) -> {
+              sendNext();
+              for (int i = 0; i < group.size(); i++) {
+                Outcome outcome = failure == null ? outcomes.get(i) : null;
+                settle(
+                    group.get(i).future,
+                    outcome == null ? null : new Created(outcome.id(), outcome.existing()),
+                    outcome == null ? failure : outcome.error().orElse(null));
+              }
+            });
+  }
+
+  private static void settle(CompletableFuture<Created> future, Created created, Throwable failure) {
+    if (failure == null) {
+      future.complete(created);
+    } else {
+      future.completeExceptionally(Errors.unwrap(failure));
+    }
+  }
+
+  private synchronized List<Waiting> takeGroup() {
+    List<Waiting> group = new ArrayList<>();
+    int bytes = 0;
+    while (!waiting.isEmpty() && group.size() < JOBS_MAX) {
+      int next = waiting.peek().spec.getSerializedSize();
+      if (!group.isEmpty() && bytes + next > BYTES_MAX) {
+        break;
+      }
+      bytes += next;
+      group.add(waiting.remove());
+    }
+    inFlight = !group.isEmpty();
+    return group;
+  }
+
+  /** One create, one call. */
+  static CompletableFuture<Created> single(Rpc rpc, io.millrace.proto.v1.JobSpec spec) {
+    return rpc.call(JobServiceGrpc.getCreateJobMethod(), CreateJobRequest.newBuilder().setJob(spec).build(), Errors.About.JOB)
+        .thenApply(answer -> new Created(answer.getJob().getId(), answer.getExisting()));
+  }
+
+  /** Many creates, one call: at most {@link #JOBS_MAX} of {@link #BYTES_MAX} together. */
+  static CompletableFuture<List<Outcome>> bulk(Rpc rpc, List<io.millrace.proto.v1.JobSpec> specs) {
+    CreateJobsRequest request = CreateJobsRequest.newBuilder().addAllJobs(specs).build();
+    return rpc.call(JobServiceGrpc.getCreateJobsMethod(), request, Errors.About.JOB)
+        .thenApply(answer -> answer.getOutcomesList().stream().map(Coalescer::outcome).toList());
+  }
+
+  static Outcome outcome(CreateOutcome outcome) {
+    return new Outcome(
+        outcome.getId(),
+        outcome.getExisting(),
+        outcome.hasError() ? java.util.Optional.of(Errors.from(outcome.getError())) : java.util.Optional.empty());
+  }
+
+  /** Cuts a list into calls that the server takes. */
+  static List<List<io.millrace.proto.v1.JobSpec>> groups(List<io.millrace.proto.v1.JobSpec> specs, int countMax) {
+    List<List<io.millrace.proto.v1.JobSpec>> groups = new ArrayList<>();
+    List<io.millrace.proto.v1.JobSpec> group = new ArrayList<>();
+    int bytes = 0;
+    for (io.millrace.proto.v1.JobSpec spec : specs) {
+      int size = spec.getSerializedSize();
+      if (!group.isEmpty() && (group.size() == countMax || bytes + size > BYTES_MAX)) {
+        groups.add(group);
+        group = new ArrayList<>();
+        bytes = 0;
+      }
+      group.add(spec);
+      bytes += size;
+    }
+    if (!group.isEmpty()) {
+      groups.add(group);
+    }
+    return groups;
+  }
+}

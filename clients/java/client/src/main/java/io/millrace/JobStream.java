@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.millrace;
+
+import io.grpc.CallOptions;
+import io.grpc.stub.ClientCallStreamObserver;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.ClientResponseObserver;
+import io.millrace.proto.v1.CreateJobsStreamRequest;
+import io.millrace.proto.v1.CreateJobsStreamResponse;
+import io.millrace.proto.v1.JobServiceGrpc;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * The fastest way in: jobs flow to the server in messages of up to 1,000, several of them under way at a time. {@link #create}
+ * blocks while too many are unanswered. A broken stream is opened anew, and what had no answer is sent again.
+ *
+ * <p>One thread, or several, may create; {@link #close} waits for the last answers.
+ */
+public final class JobStream implements AutoCloseable {
+  private static final int MESSAGES_IN_FLIGHT = 4;
+  private static final int WAITING_MAX = 4 * Coalescer.JOBS_MAX;
+  private static final int TRIES = 6;
+  private static final long FIRST_BACKOFF_MS = 100;
+
+  private record Item(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future) {}
+
+  private final Rpc rpc;
+  private final SpecWriter specs;
+  private final Telemetry telemetry;
+  private final Deque<Item> waiting = new ArrayDeque<>();
+  private final Deque<List<Item>> inFlight = new ArrayDeque<>();
+  private Connection connection;
+  private int failures;
+  private long answers;
+  private boolean isClosed;
+
+  JobStream(Rpc rpc, SpecWriter specs, Telemetry telemetry) {
+    this.rpc = rpc;
+    this.specs = specs;
+    this.telemetry = telemetry;
+  }
+
+  /** Creates a job; the future tells when it is durable. Blocks while the server is behind. */
+  public CompletableFuture<Created> create(JobSpec spec) {
+    Telemetry.Creation creation = telemetry.creating(spec.task, specs.queueOf(spec), 1);
+    Item item;
+    try {
+      item = new Item(specs.job(spec, creation), new CompletableFuture<>());
+    } catch (MillraceException refused) {
+      creation.end(refused);
+      return CompletableFuture.failedFuture(refused);
+    }
+    item.future.whenComplete((created, failure) -> creation.end(failure));
+    synchronized (this) {
+      if (isClosed) {
+        throw new IllegalStateException("the stream is closed");
+      }
+      awaitProgress(() -> waiting.size() >= WAITING_MAX);
+      waiting.add(item);
+      flush();
+    }
+    return item.future;
+  }
+
+  /** Waits until all jobs have been answered. */
+  @Override
+  public synchronized void close() {
+    isClosed = true;
+    awaitProgress(() -> !waiting.isEmpty() || !inFlight.isEmpty());
+    if (connection != null) {
+      connection.requests.onCompleted();
+      connection = null;
+    }
+  }
+
+  /** With the lock. Waits as long as the condition holds and the server goes on answering. */
+  private void awaitProgress(java.util.function.BooleanSupplier condition) {
+    long patience = rpc.timeout().toNanos();
+    long seen = answers;
+    long end = System.nanoTime() + patience;
+    while (condition.getAsBoolean()) {
+      long left = end - System.nanoTime();
+      if (answers != seen) {
+        seen = answers;
+        end = System.nanoTime() + patience;
+      } else if (left <= 0) {
+        String message = "the server has not answered for " + rpc.timeout().toSeconds() + " s";
+        failAll(new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message)));
+      } else {
+        try {
+          TimeUnit.NANOSECONDS.timedWait(this, left);
+        } catch (InterruptedException interrupted) {
+          Thread.currentThread().interrupt();
+          failAll(new MillraceException(new MillraceException.Details(ErrorCode.CANCELLED, "interrupted").cause(interrupted)));
+        }
+      }
+    }
+  }
+
+  /** With the lock. */
+  private void flush() {
+    while (!waiting.isEmpty() && inFlight.size() < MESSAGES_IN_FLIGHT) {
+      List<Item> message = new ArrayList<>();
+      int bytes = 0;
+      while (!waiting.isEmpty() && message.size() < Coalescer.JOBS_MAX) {
+        bytes += waiting.peek().spec.getSerializedSize();
+        if (!message.isEmpty() && bytes > Coalescer.BYTES_MAX) {
+          break;
+        }
+        message.add(waiting.remove());
+      }
+      inFlight.add(message);
+      if (connection == null) {
+        connect();
+      } else {
+        connection.send(message);
+      }
+    }
+  }
+
+  /** With the lock. Whatever is in flight goes out, again or for the first time. */
+  private void connect() {
+    connection = new Connection();
+    connection.open();
+    inFlight.forEach(connection::send);
+  }
+
+  private synchronized void answered(Connection from, CreateJobsStreamResponse response) {
+    if (from != connection || inFlight.isEmpty()) {
+      return;
+    }
+    failures = 0;
+    answers++;
+    List<Item> message = inFlight.remove();
+    for (int i = 0; i < message.size(); i++) {
+      Outcome outcome = Coalescer.outcome(response.getOutcomes(i));
+      CompletableFuture<Created> future = message.get(i).future;
+      outcome.error().ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
+    }
+    flush();
+    notifyAll();
+  }
+
+  private synchronized void broken(Connection from, MillraceException failure) {
+    if (from != connection) {
+      return;
+    }
+    connection = null;
+    if (inFlight.isEmpty()) {
+      return;
+    }
+    if (!(failure instanceof UnavailableException) || ++failures >= TRIES) {
+      failAll(failure);
+      return;
+    }
+    long backoff = FIRST_BACKOFF_MS << failures;
+    CompletableFuture.delayedExecutor(backoff, TimeUnit.MILLISECONDS).execute(this::connectAgain);
+  }
+
+  private synchronized void connectAgain() {
+    if (connection == null && !inFlight.isEmpty()) {
+      connect();
+    }
+  }
+
+  /** With the lock. */
+  private void failAll(MillraceException failure) {
+    if (connection != null) {
+      connection.requests.cancel(failure.getMessage(), failure);
+      connection = null;
+    }
+    inFlight.forEach(message -> message.forEach(item -> item.future.completeExceptionally(failure)));
+    inFlight.clear();
+    waiting.forEach(item -> item.future.completeExceptionally(failure));
+    waiting.clear();
+    failures = 0;
+    notifyAll();
+  }
+
+  /** One gRPC stream. */
+  private final class Connection implements ClientResponseObserver<CreateJobsStreamRequest, CreateJobsStreamResponse> {
+    private ClientCallStreamObserver<CreateJobsStreamRequest> requests;
+
+    void open() {
+      ClientCalls.asyncBidiStreamingCall(rpc.channel.newCall(JobServiceGrpc.getCreateJobsStreamMethod(), CallOptions.DEFAULT), this);
+    }
+
+    void send(List<Item> message) {
+      var request = CreateJobsStreamRequest.newBuilder();
+      message.forEach(item -> request.addJobs(item.spec));
+      requests.onNext(request.build());
+    }
+
+    @Override
+    public void beforeStart(ClientCallStreamObserver<CreateJobsStreamRequest> stream) {
+      requests = stream;
+    }
+
+    @Override
+    public void onNext(CreateJobsStreamResponse response) {
+      answered(this, response);
+    }
+
+    @Override
+    public void onError(Throwable failure) {
+      broken(this, Errors.from(failure, Errors.About.JOB));
+    }
+
+    @Override
+    public void onCompleted() {
+      broken(this, Errors.unavailable("the server ended the stream"));
+    }
+  }
+}

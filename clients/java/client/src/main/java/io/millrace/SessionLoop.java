@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.millrace;
+
+import io.millrace.proto.v1.DeregisterRequest;
+import io.millrace.proto.v1.QuietWorkerRequest;
+import io.millrace.proto.v1.RegisterRequest;
+import io.millrace.proto.v1.RegisterResponse;
+import io.millrace.proto.v1.WorkerServiceGrpc;
+import java.net.http.HttpClient;
+import java.time.Duration;
+import java.util.concurrent.ThreadLocalRandom;
+
+/**
+ * A worker's session, on a thread of its own, so that no handler can hold up its heartbeats.
+ *
+ * <pre>
+ *   register ──► dial ──► serve ──► (broken, silent) ──► dial …      refused, or broken twice in 10 s: register to resume;
+ *      ▲                    │                                        NOT_FOUND: all that was held is lost, a new session
+ *      └── server away: back off, for ever            stop, drain: finish, give back, deregister
+ * </pre>
+ */
+final class SessionLoop {
+  private static final Duration CALL_TIMEOUT = Duration.ofSeconds(10);
+  private static final Duration TWICE_WITHIN = Duration.ofSeconds(10);
+  private static final Duration HANDLERS_RETURN = Duration.ofSeconds(3);
+  private static final Duration GOODBYE = Duration.ofSeconds(5);
+  private static final long BACKOFF_FIRST_MS = 200;
+  private static final long BACKOFF_LAST_MS = 3000;
+  private static final int REFUSALS_BEFORE_GRPC = 2;
+  private static final Duration LOOK_WHILE_ENDING = Duration.ofMillis(50);
+  private static final System.Logger LOG = System.getLogger(Worker.class.getName());
+
+  private final Rpc rpc;
+  private final WorkerCore core;
+  private final RegisterRequest request;
+  private final ClientBuilder.Connection connection;
+  private final String url;
+  private final Transport transport;
+  private final Duration stopGrace;
+  private final HttpClient http;
+
+  private volatile boolean isStopping;
+  private long graceEnd;
+  private boolean begun;
+  private boolean graceIsOver;
+  private long goodbyeEnd;
+  private int refusals;
+  private long brokenAt = Long.MIN_VALUE;
+  private boolean overGrpc;
+
+  SessionLoop(Client client, WorkerCore core, WorkerBuilder builder) {
+    this.rpc = client.rpc();
+    this.core = core;
+    this.connection = client.connection();
+    this.request = builder.request();
+    this.url = builder.url;
+    this.transport = builder.transport;
+    this.stopGrace = builder.stopGrace;
+    this.overGrpc = builder.transport == Transport.GRPC;
+    HttpClient.Builder web = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1);
+    this.http = connection.tls() == null ? web.build() : web.sslContext(connection.tls()).build();
+  }
+
+  /** From any thread: begins to stop. */
+  void stop() {
+    isStopping = true;
+    core.wake();
+  }
+
+  /** Serves until it is stopped or drained. {@link MillraceException}: the server refused the worker. */
+  void run() throws InterruptedException {
+    boolean mustRegister = true;
+    while (true) {
+      if (mustRegister && !register()) {
+        finishAlone();
+        break;
+      }
+      if (!dial()) {
+        mustRegister = true;
+        if (isStopping && lookAfterEnding()) {
+          break;
+        }
+        core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
+        continue;
+      }
+      boolean hasEnded = serve();
+      core.hangUp();
+      if (hasEnded) {
+        break;
+      }
+      long now = System.nanoTime();
+      mustRegister = brokenAt != Long.MIN_VALUE && now - brokenAt < TWICE_WITHIN.toNanos();
+      brokenAt = now;
+    }
+    deregister();
+    LOG.log(System.Logger.Level.INFO, "stopped");
+  }
+
+  // ---- registering ----
+
+  /** Tries until the worker is registered (true) or stopped (false). */
+  private boolean register() throws InterruptedException {
+    long backoff = BACKOFF_FIRST_MS;
+    while (true) {
+      try {
+        registerOnce();
+        return true;
+      } catch (NotFoundException gone) {
+        LOG.log(System.Logger.Level.WARNING, "the session is gone: its jobs run elsewhere, those here are told to stop");
+        core.orphanAll();
+        continue;
+      } catch (MillraceException failure) {
+        if (isRefusal(failure)) {
+          throw failure;
+        }
+        LOG.log(System.Logger.Level.WARNING, "cannot register, trying again in {0} ms: {1}", backoff, failure.getMessage());
+      }
+      if (pause(backoff + ThreadLocalRandom.current().nextLong(backoff / 4))) {
+        return false;
+      }
+      backoff = Math.min(2 * backoff, BACKOFF_LAST_MS);
+    }
+  }
+
+  private void registerOnce() {
+    Registration before = core.registration();
+    RegisterRequest.Builder asked = request.toBuilder();
+    if (before != null) {
+      asked.setResumeSessionId(before.id()).setResumeSessionToken(before.token());
+    }
+    RegisterResponse answer =
+        Rpc.await(rpc.call(WorkerServiceGrpc.getRegisterMethod(), asked.build(), CALL_TIMEOUT, Errors.About.OTHER));
+    if (before != null && !answer.getResumed()) {
+      core.orphanAll();
+    }
+    Registration registration = Registration.of(answer, before, connection.host(), url);
+    core.registered(registration);
+    LOG.log(System.Logger.Level.INFO, "{0} session={1}", answer.getResumed() ? "resumed" : "registered", registration.id());
+  }
+
+  private static boolean isRefusal(MillraceException failure) {
+    return switch (failure.code()) {
+      case INVALID_ARGUMENT, PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED, FAILED_PRECONDITION -> true;
+      default -> false;
+    };
+  }
+
+  /** Sleeps, but not through a stop. True: stop. */
+  private boolean pause(long ms) throws InterruptedException {
+    long end = System.nanoTime() + Duration.ofMillis(ms).toNanos();
+    while (!isStopping && System.nanoTime() - end < 0) {
+      core.sleep(Duration.ofNanos(Math.max(1, end - System.nanoTime())));
+    }
+    return isStopping;
+  }
+
+  // ---- a connection ----
+
+  private boolean dial() {
+    Link.Events events = core.prepareLink();
+    Registration registration = core.registration();
+    try {
+      core.joined(overGrpc ? GrpcLink.open(rpc, registration, events) : NngLink.open(http, registration, events));
+      LOG.log(System.Logger.Level.INFO, "joined session={0} transport={1}", registration.id(), overGrpc ? "grpc" : "nng");
+      refusals = 0;
+      return true;
+    } catch (UnavailableException failure) {
+      LOG.log(System.Logger.Level.WARNING, failure.getMessage());
+      if (transport == Transport.AUTO && ++refusals >= REFUSALS_BEFORE_GRPC && !overGrpc) {
+        LOG.log(System.Logger.Level.WARNING, "going on over gRPC");
+        overGrpc = true;
+      }
+      return false;
+    }
+  }
+
+  /** Works over the link until it breaks (false) or the worker has ended (true). */
+  private boolean serve() throws InterruptedException {
+    Registration registration = core.registration();
+    long heartbeat = registration.heartbeat().toNanos();
+    long next = System.nanoTime() + heartbeat;
+    while (true) {
+      if (lookAfterEnding()) {
+        return true;
+      }
+      long now = System.nanoTime();
+      if (now - next >= 0) {
+        core.heartbeatIsDue();
+        next = now + heartbeat;
+      }
+      if (core.isBroken(registration.silence())) {
+        return false;
+      }
+      Duration left = Duration.ofNanos(Math.max(1, next - now));
+      boolean isEnding = begun || core.isDraining();
+      core.sleep(isEnding && left.compareTo(LOOK_WHILE_ENDING) > 0 ? LOOK_WHILE_ENDING : left);
+    }
+  }
+
+  // ---- stopping ----
+
+  /** True: all is done. */
+  private boolean lookAfterEnding() throws InterruptedException {
+    if (!isStopping && !core.isDraining()) {
+      return false;
+    }
+    long now = System.nanoTime();
+    if (isStopping && !begun) {
+      begun = true;
+      graceEnd = now + stopGrace.toNanos();
+      beginStop();
+    }
+    boolean isIdle = core.isIdle();
+    if (isIdle && core.isReported()) {
+      return true;
+    }
+    if (begun && !isIdle && !graceIsOver && now - graceEnd >= 0) {
+      endGrace();
+      graceIsOver = true;
+      isIdle = true;
+    }
+    if ((isIdle && begun) || graceIsOver) {
+      if (goodbyeEnd == 0) {
+        goodbyeEnd = System.nanoTime() + GOODBYE.toNanos();
+      }
+      return System.nanoTime() - goodbyeEnd >= 0;
+    }
+    return false;
+  }
+
+  /** From now on nothing is started; the server is asked not to send any more. */
+  private void beginStop() {
+    LOG.log(System.Logger.Level.INFO, "stopping: {0} running", core.running());
+    Registration registration = core.registration();
+    if (registration != null) {
+      QuietWorkerRequest quiet = QuietWorkerRequest.newBuilder().setSessionId(registration.id()).build();
+      var unused = rpc.call(WorkerServiceGrpc.getQuietWorkerMethod(), quiet, CALL_TIMEOUT, Errors.About.OTHER);
+    }
+    core.beginReleasing();
+  }
+
+  /** Tells what still runs to stop, waits for it a little, and gives back what does not. */
+  private void endGrace() throws InterruptedException {
+    core.stopRunning();
+    long end = System.nanoTime() + HANDLERS_RETURN.toNanos();
+    while (!core.isIdle() && System.nanoTime() - end < 0) {
+      core.sleep(LOOK_WHILE_ENDING);
+    }
+    core.releaseRunning();
+  }
+
+  /** A stop while the server can't be reached: running jobs have their grace all the same. */
+  private void finishAlone() throws InterruptedException {
+    core.beginReleasing();
+    long end = System.nanoTime() + stopGrace.toNanos();
+    while (!core.isIdle() && System.nanoTime() - end < 0) {
+      core.sleep(LOOK_WHILE_ENDING);
+    }
+    if (!core.isIdle()) {
+      endGrace();
+    }
+  }
+
+  private void deregister() {
+    Registration registration = core.registration();
+    if (registration == null) {
+      return;
+    }
+    DeregisterRequest goodbye =
+        DeregisterRequest.newBuilder().setSessionId(registration.id()).setSessionToken(registration.token()).build();
+    try {
+      Rpc.await(rpc.call(WorkerServiceGrpc.getDeregisterMethod(), goodbye, GOODBYE, Errors.About.OTHER));
+    } catch (MillraceException failure) {
+      LOG.log(System.Logger.Level.DEBUG, "cannot say goodbye; the session ends by itself: {0}", failure.getMessage());
+    }
+  }
+}

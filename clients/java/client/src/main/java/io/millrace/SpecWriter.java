@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.millrace;
+
+/** Job specs as the protocol has them: routed, encoded, with an id. */
+final class SpecWriter {
+  /** The most that the server takes. */
+  private static final int PAYLOAD_BYTES_MAX = 2 << 20;
+
+  private final Encoding encoding;
+  private final Routes routes;
+
+  SpecWriter(Encoding encoding, Routes routes) {
+    this.encoding = encoding;
+    this.routes = routes;
+  }
+
+  /** A job to create, with an id, so that it can be sent again. */
+  io.millrace.proto.v1.JobSpec job(JobSpec spec, Telemetry.Creation creation) {
+    var message = write(spec, queueOf(spec, null)).setId(Ids.orMake(spec.id));
+    trace(message, spec, creation);
+    return message.build();
+  }
+
+  /** A member of a batch, which may leave things to the batch's defaults. */
+  io.millrace.proto.v1.JobSpec item(JobSpec spec, JobSpec defaults, Telemetry.Creation creation) {
+    var message = write(spec, queueOf(spec, defaults)).setId(Ids.orMake(spec.id));
+    trace(message, spec, creation);
+    return message.build();
+  }
+
+  /** A template: of schedules, callbacks, a batch's defaults. It has no id. */
+  io.millrace.proto.v1.JobSpec template(JobSpec spec) {
+    var message = write(spec, queueOf(spec, null));
+    if (spec.id != null) {
+      message.setId(spec.id); // the server says that it must not be there
+    }
+    trace(message, spec, NoTelemetry.INSTANCE);
+    return message.build();
+  }
+
+  /** The queue that a spec goes to. */
+  String queueOf(JobSpec spec) {
+    return queueOf(spec, null);
+  }
+
+  private String queueOf(JobSpec spec, JobSpec defaults) {
+    if (spec.queue != null) {
+      return spec.queue;
+    }
+    if (defaults != null && defaults.queue != null) {
+      return "";
+    }
+    return routes.queueOf(spec.task.isEmpty() && defaults != null ? defaults.task : spec.task);
+  }
+
+  private static void trace(io.millrace.proto.v1.JobSpec.Builder message, JobSpec spec, Telemetry.Creation creation) {
+    if (spec.traceparent != null) {
+      message.setTraceparent(spec.traceparent).setTracestate(spec.tracestate == null ? "" : spec.tracestate);
+    } else {
+      message.setTraceparent(creation.traceparent()).setTracestate(creation.tracestate());
+    }
+  }
+
+  private io.millrace.proto.v1.JobSpec.Builder write(JobSpec spec, String queue) {
+    var message = io.millrace.proto.v1.JobSpec.newBuilder();
+    message.setTask(spec.task).setQueue(queue).putAllLabels(spec.labels).setWantsPreviousResult(spec.wantsPreviousResult);
+    Payload payload = encode(spec.payload);
+    if (!payload.isEmpty()) {
+      message.setPayload(Convert.toPayload(payload));
+    }
+    if (spec.priority != null) {
+      message.setPriority(Convert.toPriority(spec.priority));
+    }
+    times(message, spec);
+    if (spec.retryPolicy != null) {
+      message.setRetryPolicy(Convert.toRetryPolicy(spec.retryPolicy));
+    }
+    if (spec.uniqueKey != null) {
+      message.setUniqueKey(Convert.toUniqueKey(spec.uniqueKey));
+    }
+    if (spec.concurrencyKey != null) {
+      message.setConcurrencyKey(
+          io.millrace.proto.v1.ConcurrencyKey.newBuilder().setKey(spec.concurrencyKey.key()).setLimit(spec.concurrencyKey.limit()));
+    }
+    return message;
+  }
+
+  private static void times(io.millrace.proto.v1.JobSpec.Builder message, JobSpec spec) {
+    if (spec.runAt != null) {
+      message.setRunAt(Convert.toTimestamp(spec.runAt));
+    } else if (spec.delay != null) {
+      message.setDelay(Convert.toDuration(spec.delay));
+    }
+    if (spec.expiresAt != null) {
+      message.setExpiresAt(Convert.toTimestamp(spec.expiresAt));
+    } else if (spec.expiresIn != null) {
+      message.setExpiresIn(Convert.toDuration(spec.expiresIn));
+    }
+    if (spec.totalTimeout != null) {
+      message.setTotalTimeout(Convert.toDuration(spec.totalTimeout));
+    }
+    if (spec.attemptTimeout != null) {
+      message.setAttemptTimeout(Convert.toDuration(spec.attemptTimeout));
+    }
+    if (spec.retention != null) {
+      message.setRetention(Convert.toDuration(spec.retention));
+    }
+  }
+
+  private Payload encode(Object value) {
+    Payload payload;
+    try {
+      payload = encoding.encode(value);
+    } catch (Encoding.Refused refused) {
+      throw Errors.invalid("payload" + refused.path(), "the payload can't be encoded: " + refused.getMessage());
+    }
+    if (payload.size() > PAYLOAD_BYTES_MAX) {
+      throw Errors.invalid("payload", "the payload has " + payload.size() + " bytes, the limit is " + PAYLOAD_BYTES_MAX);
+    }
+    return payload;
+  }
+}

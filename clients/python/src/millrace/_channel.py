@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the server is, how to reach it, and what its errors mean."""
+
+from __future__ import annotations
+
+import importlib.resources
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
+
+from millrace import errors
+from millrace._times import delta_from_pb
+from millrace.errors import InvalidArgument, MillraceError
+
+ADDRESS_DEFAULT: Final = "127.0.0.1:7070"
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+_SERVICE_CONFIG: Final = importlib.resources.files("millrace._proto").joinpath("service_config.json").read_text("utf-8")
+_JOB_TAKEN: Final = frozenset({"JOB_EXISTS", "JOB_DELETED", "UNIQUE_KEY_TAKEN"})
+_BY_CODE: Final[dict[str, type[MillraceError]]] = {
+    kind.code: kind
+    for kind in (
+        errors.InvalidArgument,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.FailedPrecondition,
+        errors.ResourceExhausted,
+        errors.Unavailable,
+        errors.DeadlineExceeded,
+        errors.CallCancelled,
+        errors.Unauthenticated,
+        errors.PermissionDenied,
+        errors.Unimplemented,
+        errors.InternalError,
+        errors.DataLoss,
+    )
+}
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class _Fork:
+    """gRPC does not survive a fork: a child of a process that has used it hangs or aborts. We say so instead."""
+
+    used = False
+    forbidden = False
+
+    @classmethod
+    def after_in_child(cls) -> None:
+        """The child knows what its parent had done."""
+        cls.forbidden = cls.forbidden or cls.used
+
+    @classmethod
+    def check(cls) -> None:
+        """Before each channel."""
+        if cls.forbidden:
+            raise MillraceError(
+                "this process was forked from one that had spoken to Millrace already, which gRPC does not survive: "
+                "make the first call after the fork, in each worker of a prefork server"
+            )
+        cls.used = True
+
+
+os.register_at_fork(after_in_child=_Fork.after_in_child)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server and how to speak to it. What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA."""
+
+    address: str
+    token: str | None = None
+    ca: bytes | None = None
+    """Certificates of the authority, PEM; None: no encryption."""
+    certificate: bytes | None = None
+    key: bytes | None = None
+    certificate_files: tuple[str, str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        address: str | None = None,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+    ) -> Target:
+        """Reads the environment and the files."""
+        address = address or os.environ.get("MILLRACE_ADDRESS") or ADDRESS_DEFAULT
+        token = token or os.environ.get("MILLRACE_TOKEN") or None
+        ca = ca or os.environ.get("MILLRACE_CA") or None
+        if certificate is not None and ca is None:
+            raise InvalidArgument("a client certificate needs TLS: give ca, or set MILLRACE_CA", field="certificate")
+        return cls(
+            address,
+            token,
+            _read(ca, "ca") if ca is not None else None,
+            _read(certificate[0], "certificate") if certificate is not None else None,
+            _read(certificate[1], "certificate") if certificate is not None else None,
+            (os.fspath(certificate[0]), os.fspath(certificate[1])) if certificate is not None else None,
+        )
+
+    @property
+    def host(self) -> str:
+        """The host dialled, for the worker port: 127.0.0.1 for localhost and unix sockets."""
+        if self.address.startswith("unix:"):
+            return "127.0.0.1"
+        host = self.address.rpartition("/")[2].rpartition(":")[0] or self.address
+        bare = host.strip("[]")
+        if bare == "localhost":
+            return "127.0.0.1"
+        try:
+            return f"[{bare}]" if ipaddress.ip_address(bare).version == 6 else bare
+        except ValueError:
+            return bare
+
+    def options(self) -> Sequence[tuple[str, Any]]:
+        """Of a channel."""
+        return (
+            ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.enable_retries", 1),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        )
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Of a channel; None: no encryption."""
+        if self.ca is None:
+            return None
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+    def metadata(self) -> Sequence[tuple[str, str]] | None:
+        """Of each call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else None
+
+    def open_async(self) -> grpc.aio.Channel:
+        """A channel for the running event loop."""
+        _Fork.check()
+        credentials = self.credentials()
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=self.options())
+        return grpc.aio.secure_channel(self.address, credentials, options=self.options())
+
+    def open(self) -> grpc.Channel:
+        """A channel for threads."""
+        _Fork.check()
+        credentials = self.credentials()
+        options = (*self.options(), ("grpc.use_local_subchannel_pool", 1))
+        if credentials is None:
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(self.address, credentials, options=options)
+
+
+def _read(path: str | os.PathLike[str], field: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"cannot read {os.fspath(path)} ({field}): {error.strerror}", field=field) from error
+
+
+def error_of_call(error: grpc.RpcError, *, of_job: bool = False) -> MillraceError:
+    """What gRPC raised, as one of ours."""
+    details: Iterable[Any] = ()
+    call: Any = error  # which has more than its type says
+    for key, value in call.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            details = status_pb2.Status.FromString(value).details
+    code: grpc.StatusCode = call.code()
+    return _make(code.name, call.details() or code.name, details, of_job)
+
+
+def error_of_status(status: status_pb2.Status) -> MillraceError:
+    """The outcome of one item of a call about jobs."""
+    return _make(_CODES.get(status.code, "UNKNOWN"), status.message, status.details, True)
+
+
+def _make(code: str, message: str, details: Iterable[Any], of_job: bool) -> MillraceError:
+    field = reason = subject = retry_after = None
+    for detail in details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            reason, subject = info.reason or None, info.metadata.get("subject")
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            violations = error_details_pb2.BadRequest.FromString(detail.value).field_violations
+            field = violations[0].field if violations else None
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry_after = delta_from_pb(error_details_pb2.RetryInfo.FromString(detail.value).retry_delay)
+    kind = _BY_CODE.get(code, MillraceError)
+    if kind is errors.AlreadyExists and reason in _JOB_TAKEN:
+        kind = errors.JobExists
+    elif kind is errors.ResourceExhausted and reason == "QUEUE_FULL":
+        kind = errors.QueueFull
+    elif kind is errors.NotFound and of_job:
+        kind = errors.JobNotFound
+    made = kind(message, field=field, reason=reason, subject=subject, retry_after=retry_after)
+    made.code = code
+    return made

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains and batches."""
+
+from __future__ import annotations
+
+import builtins
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from millrace import _otel
+from millrace._call import Connection
+from millrace._convert import batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb, within
+from millrace._create import JOBS_MAX, Chunker, each, jobs_of, outcome_from_pb, traced
+from millrace._proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
+from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceStub
+from millrace._proto.v1.chain_service_pb2_grpc import ChainServiceStub
+from millrace._times import Duration
+from millrace.types import Batch, Chain, CreateOutcome, JobSpec
+
+__all__ = ["Batches", "Chains"]
+
+
+class Chains:
+    """Steps that run one after the other: each becomes ready when the one before has succeeded."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def _stub(self) -> ChainServiceStub:
+        return self._connection.stub(ChainServiceStub)
+
+    def _chain(self, message: Any, *, existing: bool = False) -> Chain:
+        return chain_from_pb(message, self._connection.codec, existing=existing)
+
+    async def create(self, steps: Sequence[JobSpec], *, id: str | None = None, on_failure: JobSpec | None = None) -> Chain:
+        """Creates a chain of 1 to 1,000 steps. `on_failure` is created once, when a step ends otherwise than by success."""
+        routes, codec = self._connection.routes, self._connection.codec
+        with _otel.create_span("chain", len(steps)):
+            trace = _otel.trace_context()
+            request = chain_service_pb2.CreateChainRequest(id=id or new_id())
+            for index, step in enumerate(steps):
+                with within(f"steps[{index}]"):
+                    request.steps.append(traced(spec_to_pb(_named(step, id, index), routes, codec), trace))
+            if on_failure is not None:
+                with within("on_failure"):
+                    request.on_failure.CopyFrom(traced(spec_to_pb(on_failure, routes, codec, make_id=False), trace))
+            response = await self._connection.call(self._stub.CreateChain, request)
+        return self._chain(response.chain, existing=response.existing)
+
+    async def get(self, chain_id: str) -> Chain:
+        """The chain. Raises NotFound."""
+        response = await self._connection.call(self._stub.GetChain, chain_service_pb2.GetChainRequest(id=chain_id))
+        return self._chain(response.chain)
+
+    async def wait(self, chain_id: str, *, timeout: Duration | None = 60.0) -> Chain:
+        """The chain once it has ended. Raises WaitTimeout; None waits for ever."""
+
+        async def ask(span: Any, deadline_s: float) -> Any:
+            request = chain_service_pb2.WaitChainRequest(id=chain_id, timeout=span)
+            return await self._connection.call(self._stub.WaitChain, request, timeout_s=deadline_s)
+
+        return self._chain((await self._connection.wait(ask, f"chain {chain_id}", timeout)).chain)
+
+    async def list(self, *, page_size: int = 0) -> AsyncIterator[Chain]:
+        """All chains, page by page."""
+        request = chain_service_pb2.ListChainsRequest(page_size=page_size)
+        async for response in self._connection.pages(lambda: self._stub.ListChains, request):
+            for chain in response.chains:
+                yield self._chain(chain)
+
+    async def cancel(self, chain_id: str, *, terminate: bool = False, reason: str = "") -> Chain:
+        """Cancels the steps that have not ended."""
+        request = chain_service_pb2.CancelChainRequest(id=chain_id, terminate=terminate, reason=reason)
+        response = await self._connection.call(self._stub.CancelChain, request)
+        return self._chain(response.chain)
+
+
+class Batches:
+    """Many jobs that are counted together, with callbacks when all have ended."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def _stub(self) -> BatchServiceStub:
+        return self._connection.stub(BatchServiceStub)
+
+    def _spec(self, spec: JobSpec, trace: tuple[str, str], path: str, *, make_id: bool = False) -> job_pb2.JobSpec:
+        with within(path):
+            return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec, make_id=make_id), trace)
+
+    async def create(
+        self,
+        items: Iterable[JobSpec] | AsyncIterable[JobSpec] = (),
+        *,
+        id: str | None = None,
+        description: str = "",
+        defaults: JobSpec | None = None,
+        on_success: JobSpec | None = None,
+        on_complete: JobSpec | None = None,
+        chunk_size: int = JOBS_MAX,
+        seal: bool = True,
+    ) -> Batch:
+        """Creates a batch of up to 1,000,000 items, in chunks; members start while others are still being sent. The batch's `outcomes`
+        tell of each item.
+
+        What items leave open is taken from `defaults`. `on_success` is created when the last member ends, if all succeeded, and
+        `on_complete` in any case. Without `seal` the batch takes more items by `add`, until it is sealed or an hour passes without any.
+        """
+        request = batch_service_pb2.CreateBatchRequest(id=id or new_id(), description=description)
+        with _otel.create_span("batch"):
+            trace = _otel.trace_context()
+            for name, spec in (("defaults", defaults), ("on_success", on_success), ("on_complete", on_complete)):
+                if spec is not None:
+                    getattr(request, name).CopyFrom(self._spec(spec, trace, name))
+            chunks = self._chunks(items, chunk_size, trace, id)
+            first: builtins.list[job_pb2.JobSpec] = await anext(chunks, [])
+            second = await anext(chunks, None)
+            request.items.extend(first)
+            request.seal = seal and second is None
+            response = await self._connection.call(self._stub.CreateBatch, request)
+            outcomes = _outcomes(response.outcomes)
+            if second is None:
+                return replace(batch_from_pb(response.batch, existing=response.existing), outcomes=tuple(outcomes))
+            async for chunk, jobs, is_last in _numbered(second, chunks):
+                outcomes += await self._add(request.id, chunk, jobs, last=seal and is_last)
+        return replace(await self.get(request.id), existing=response.existing, outcomes=tuple(outcomes))
+
+    async def _chunks(
+        self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str], id: str | None
+    ) -> AsyncIterator[builtins.list[job_pb2.JobSpec]]:
+        chunker = Chunker(min(max(size, 1), JOBS_MAX))
+        index = 0
+        async for item in each(items):
+            if full := chunker.add(self._spec(_named(item, id, index), trace, f"items[{index}]", make_id=True)):
+                yield jobs_of(full)
+            index += 1
+        if rest := chunker.rest():
+            yield jobs_of(rest)
+
+    async def add(self, batch_id: str, chunk: int, items: Sequence[JobSpec], *, last: bool = False) -> builtins.list[CreateOutcome]:
+        """Adds a chunk of 1 to 1,000 items. Chunks are numbered 1, 2, … over the batch's life (items of `create` were the first ones, see
+        `last_chunk`); a number that was taken before is a repeat, answered with nothing, so sending again is safe. `last` seals."""
+        trace = _otel.trace_context()
+        jobs = [self._spec(item, trace, f"items[{index}]", make_id=True) for index, item in enumerate(items)]
+        return await self._add(batch_id, chunk, jobs, last=last)
+
+    async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> builtins.list[CreateOutcome]:
+        """A stream of one message, which gRPC does not repeat by itself."""
+        request = batch_service_pb2.AddBatchItemsRequest(batch_id=batch_id, chunk=chunk, items=jobs, last=last)
+        response = await self._connection.exchange(lambda: self._stub.AddBatchItems, request)
+        return _outcomes(response.outcomes)
+
+    async def seal(self, batch_id: str) -> Batch:
+        """No more items: the batch ends when its members have."""
+        response = await self._connection.call(self._stub.SealBatch, batch_service_pb2.SealBatchRequest(id=batch_id))
+        return batch_from_pb(response.batch)
+
+    async def get(self, batch_id: str) -> Batch:
+        """The batch. Raises NotFound."""
+        response = await self._connection.call(self._stub.GetBatch, batch_service_pb2.GetBatchRequest(id=batch_id))
+        return batch_from_pb(response.batch)
+
+    async def wait(self, batch_id: str, *, timeout: Duration | None = 60.0) -> Batch:
+        """The batch once it has ended. Raises WaitTimeout; None waits for ever."""
+
+        async def ask(span: Any, deadline_s: float) -> Any:
+            request = batch_service_pb2.WaitBatchRequest(id=batch_id, timeout=span)
+            return await self._connection.call(self._stub.WaitBatch, request, timeout_s=deadline_s)
+
+        return batch_from_pb((await self._connection.wait(ask, f"batch {batch_id}", timeout)).batch)
+
+    async def list(self, *, page_size: int = 0) -> AsyncIterator[Batch]:
+        """All batches, page by page."""
+        request = batch_service_pb2.ListBatchesRequest(page_size=page_size)
+        async for response in self._connection.pages(lambda: self._stub.ListBatches, request):
+            for batch in response.batches:
+                yield batch_from_pb(batch)
+
+    async def cancel(self, batch_id: str, *, terminate: bool = False, reason: str = "") -> Batch:
+        """Seals the batch and cancels the members that have not ended."""
+        request = batch_service_pb2.CancelBatchRequest(id=batch_id, terminate=terminate, reason=reason)
+        response = await self._connection.call(self._stub.CancelBatch, request)
+        return batch_from_pb(response.batch)
+
+
+def _named(spec: JobSpec, parent: str | None, index: int) -> JobSpec:
+    """With an id that follows from its parent's, when the caller chose that: sent again, it must be the same."""
+    if parent is None or spec.id is not None:
+        return spec
+    return replace(spec, id=uuid.uuid5(uuid.UUID(id_to_pb(parent)), str(index)))
+
+
+def _outcomes(messages: Any) -> list[CreateOutcome]:
+    return [outcome_from_pb(outcome, index) for index, outcome in enumerate(messages)]
+
+
+async def _numbered(
+    second: list[job_pb2.JobSpec], others: AsyncIterator[list[job_pb2.JobSpec]]
+) -> AsyncIterator[tuple[int, list[job_pb2.JobSpec], bool]]:
+    """Chunks from the second on, with their numbers, and whether each is the last."""
+    number, jobs = 2, second
+    async for following in others:
+        yield number, jobs, False
+        number, jobs = number + 1, following
+    yield number, jobs, True

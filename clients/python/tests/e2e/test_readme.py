@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's programs, as they stand there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import CLIENT, WorkerProcess
+
+README = (CLIENT / "README.md").read_text()
+
+
+def program(marker: str) -> str:
+    """The code block after a line that contains the marker."""
+    block = re.search(rf"{re.escape(marker)}.*?```python\n(.*?)```", README, re.S)
+    assert block is not None
+    return block[1]
+
+
+async def run(*command: str, folder: Path, **environment: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def test_the_tour(address: str, start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
+    (tmp_path / "readme_tasks.py").write_text(program("`tasks.py`"))
+    (tmp_path / "tour.py").write_text(program("`tour.py`"))
+    path = os.pathsep.join([str(CLIENT / "src"), str(tmp_path)])
+    worker = start_worker("--concurrency", "2", app="readme_tasks", PYTHONPATH=path)
+    output = await run(sys.executable, "tour.py", folder=tmp_path, PYTHONPATH=path)
+    assert output.splitlines() == [
+        "succeeded {'sent': 'ada@example.org', 'subject': 'Hello'}",
+        "True",
+        "Declared(created=1, updated=0, unchanged=0, deleted=0)",
+        "order 7 is paid, and shipped",
+        "succeeded 250",
+    ]
+    assert await asyncio.to_thread(worker.terminate) == 0
+
+
+async def test_the_test(tmp_path: Path) -> None:
+    (tmp_path / "test_readme_example.py").write_text(program("## Testing"))
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_readme_example.py")
+    assert "1 passed" in await run(*command, folder=tmp_path, PYTHONPATH=str(CLIENT / "src"))

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers, against the real service: each pool, both transports, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import CLIENT, SOON_S, Millraced, WorkerProcess, wait_until
+from millrace import Client, Job, JobState, Registry, Worker, WorkerOptions
+
+POOLS = ("processes", "threads", "asyncio")
+Start = Callable[..., WorkerProcess]
+
+
+async def until_running(client: Client, job_id: str, *, progress: bool = True) -> Job:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            job = await client.get(job_id)
+            if job.state is JobState.RUNNING and (job.progress is not None or not progress):
+                return job
+            assert not job.is_terminal, job
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("transport", ["nng", "grpc"])
+@pytest.mark.parametrize("pool", POOLS)
+async def test_handlers_of_every_kind(client: Client, queue: str, start_worker: Start, pool: str, transport: str) -> None:
+    worker = start_worker("--queues", queue, "--pool", pool, "--transport", transport, "--concurrency", "2")
+
+    async def run(task: str, *args: object, **kwargs: object) -> Job:
+        return await client.wait((await client.create(task, args=args, kwargs=kwargs, queue=queue)).id)
+
+    assert [(await run("add", 1)).result, (await run("add", 1, b=2)).result, (await run("add_async", a=1, b=3)).result] == [2, 3, 4]
+    failed = await run("fail", "it broke")
+    assert (failed.state, failed.attempts) == (JobState.FAILED, 2)
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("ValueError", "it broke")
+    assert "raise ValueError(message)" in failed.error.trace
+    assert [attempt.outcome for attempt in failed.history] == ["failed", "failed"]
+    for_good = await run("fail_for_good")
+    assert (for_good.state, for_good.attempts, for_good.error and for_good.error.type) == (JobState.FAILED, 1, "KeyError")
+    assert (await run("later")).result == 2
+    snoozed = await run("snooze_once")
+    assert (snoozed.result, snoozed.deliveries) == (1, 2)
+    for odd in (await run("bad_result"), await run("big_result", 1_100_000)):
+        assert (odd.state, odd.result_payload) == (JobState.SUCCEEDED, None)
+        assert odd.result_omitted_reason
+    big = await client.create("echo", payload={"text": "é" * 400_000}, queue=queue)
+    assert (await client.wait(big.id)).result == {"text": "é" * 400_000}
+    data = await client.create("echo", payload=bytes(range(256)) * 2000, queue=queue)
+    assert (await client.wait(data.id)).result == bytes(range(256)) * 2000
+    assert [line.text for line in await client.log(data.id)] == ["before echo", "after echo"]
+    assert worker.terminate() == 0
+    lines = [line for line in worker.log.splitlines() if data.id in line]
+    assert len(lines) == 1
+    assert re.search(rf"attempt job={data.id} task=echo attempt=1 duration=[\d.]+s outcome=succeeded$", lines[0])
+
+
+@pytest.mark.parametrize("task", ["wait_politely", "wait_politely_async"])
+@pytest.mark.parametrize("pool", POOLS)
+async def test_a_cancel_reaches_the_handler(client: Client, queue: str, start_worker: Start, pool: str, task: str) -> None:
+    start_worker("--queues", queue, "--pool", pool, "--concurrency", "1")
+    created = await client.create(task, queue=queue)
+    job = await until_running(client, created.id)
+    assert job.progress is not None
+    assert (job.progress.fraction, job.progress.message) == (0.5, "waiting")
+    assert await client.cancel(created.id)
+    ended = await client.wait(created.id)
+    assert (ended.state, ended.attempts) == (JobState.CANCELLED, 1)
+
+
+@pytest.mark.parametrize("task", ["deaf", "stubborn"])
+async def test_a_terminate_stops_a_process_and_only_it(client: Client, queue: str, start_worker: Start, task: str) -> None:
+    worker = start_worker("--queues", queue, "--concurrency", "2", "--terminate-grace", "0.5")
+    neighbour = await client.create("wait_politely", args=[4], queue=queue)
+    created = await client.create(task, queue=queue)
+    await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    ended = await client.wait(neighbour.id)
+    assert (ended.result, ended.deliveries) == ("waited", 1)
+    assert worker.terminate() == 0
+
+
+async def test_an_attempt_time_out_stops_the_process(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "0.5")
+    created = await client.create("deaf", queue=queue, attempt_timeout=0.5, id=None)
+    other = await client.create("add", args=[1], queue=queue)
+    assert (await client.wait(other.id)).result == 2
+    job = await client.get(created.id)
+    assert job.error is not None
+    assert job.error.type == "TIMEOUT"
+
+
+@pytest.mark.parametrize("pool", ["threads", "asyncio"])
+async def test_a_terminate_that_cannot_be_obeyed_ends_the_worker(client: Client, queue: str, start_worker: Start, pool: str) -> None:
+    worker = start_worker("--queues", queue, "--pool", pool, "--concurrency", "2", "--terminate-grace", "0.5")
+    neighbour = await client.create("deaf", queue=queue, labels={"who": "neighbour"})
+    created = await client.create("deaf", queue=queue)
+    await until_running(client, neighbour.id)
+    await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert await asyncio.to_thread(worker.process.wait, SOON_S) == 75
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    job = await client.get(neighbour.id)
+    assert (job.state, job.attempts, job.lost_count) == (JobState.PENDING, 0, 0)
+
+
+async def test_a_terminate_cancels_an_async_handler(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", queue, "--pool", "asyncio", "--concurrency", "1")
+    created = await client.create("wait_politely_async", queue=queue)
+    await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    assert worker.terminate() == 0
+
+
+async def test_no_handler_can_hold_up_the_heartbeats(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "1")
+    created = await client.create("hold_the_interpreter", args=[5], queue=queue)
+    job = await client.wait(created.id)
+    assert (job.state, job.deliveries, job.lost_count) == (JobState.SUCCEEDED, 1, 0)
+
+
+async def test_a_process_that_dies_is_a_failed_attempt_and_is_replaced(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "1")
+    created = await client.create("die", queue=queue, kwargs={})
+    other = await client.create("add", args=[1], queue=queue)
+    assert (await client.wait(other.id)).result == 2
+    job = await client.get(created.id)
+    assert job.error is not None
+    assert job.error.type == "ProcessDied"
+    assert "SIGKILL" in job.error.message
+
+
+async def test_a_task_without_a_handler_goes_elsewhere(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "1")
+    created = await client.create("unheard_of", queue=queue)
+    assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    assert (await client.get(created.id)).waiting_reason == "no_worker_for_task"
+
+
+async def test_sigterm_finishes_within_the_grace_and_gives_back_the_rest(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", queue, "--concurrency", "2", "--prefetch", "1", "--stop-grace", "2", "--terminate-grace", "0.5")
+    short = await client.create("wait_politely", args=[1.5], queue=queue)
+    long = await client.create("deaf", queue=queue)
+    await until_running(client, short.id)
+    await until_running(client, long.id)
+    queued = await client.create("add", args=[1], queue=queue)
+    await until_running(client, queued.id, progress=False)
+    assert await asyncio.to_thread(worker.terminate) == 0
+    assert (await client.get(short.id)).result == "waited"
+    for job in (await client.get(long.id), await client.get(queued.id)):
+        assert (job.state, job.attempts, job.lost_count) == (JobState.PENDING, 0, 0)
+    start_worker("--queues", queue, "--concurrency", "2")
+    assert (await client.wait(queued.id)).result == 2
+
+
+@pytest.mark.parametrize("transport", ["nng", "grpc"])
+async def test_what_runs_through_a_restart_of_the_server_runs_once(tmp_path: Path, queue: str, start_worker: Start, transport: str) -> None:
+    server = Millraced(tmp_path, "--session-timeout", "10s", "--heartbeat", "500ms").start()
+    try:
+        start_worker("--queues", queue, "--concurrency", "2", "--transport", transport, MILLRACE_ADDRESS=server.address)
+        async with Client(server.address) as client:
+            ending_while_down = await client.create("wait_politely", args=[1], queue=queue)
+            running_through = await client.create("wait_politely", args=[6], queue=queue)
+            await until_running(client, ending_while_down.id)
+            await until_running(client, running_through.id)
+            server.kill()
+            await asyncio.sleep(1.5)
+            server.start()
+            for created in (ending_while_down, running_through):
+                job = await client.wait(created.id)
+                assert (job.result, job.deliveries) == ("waited", 1)
+    finally:
+        server.stop()
+
+
+async def test_a_worker_that_is_killed_leaves_no_process_behind(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", queue, "--concurrency", "1")
+    created = await client.create("stubborn", queue=queue)
+    await until_running(client, created.id)
+    children = Path(f"/proc/{worker.process.pid}/task").glob("*/children")
+    pids = [int(pid) for file in children for pid in file.read_text().split()]
+    assert len(pids) == 1
+    worker.process.kill()
+    await asyncio.to_thread(wait_until, lambda: not Path(f"/proc/{pids[0]}/cmdline").exists(), "the child is gone")
+    start_worker("--queues", queue, "--concurrency", "1")
+    async with asyncio.timeout(SOON_S):
+        while (job := await client.get(created.id)).deliveries < 2:
+            await asyncio.sleep(0.05)
+    assert (job.lost_count, job.attempts) == (1, 0)
+
+
+async def test_a_worker_in_ones_own_program_uses_its_event_loop(client: Client, queue: str) -> None:
+    registry, here = Registry(), asyncio.get_running_loop()
+
+    @registry.task(queue=queue)
+    async def same_loop(word: str) -> tuple[str, bool]:
+        return word, asyncio.get_running_loop() is here
+
+    worker = Worker(registry=registry, pool="asyncio", queues={queue: 1}, options=WorkerOptions(concurrency=4))
+    serving = asyncio.create_task(worker.serve())
+    assert (await client.wait((await client.create(same_loop.spec("yes"))).id)).result == ["yes", True]
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert not [info async for info in client.workers.list(queue=queue)]
+
+
+async def test_the_server_drains_a_worker(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", f"{queue}:3", "--concurrency", "2", "--label", "zone=a")
+    created = await client.create("wait_politely", args=[1], queue=queue)
+    await until_running(client, created.id)
+    (info,) = [info async for info in client.workers.list(queue=queue)]
+    assert (info.queues, info.labels, info.transport, info.state) == ({queue: 3}, {"zone": "a"}, "nng", "active")
+    await client.workers.quiet(info.session_id, drain=True)
+    assert await asyncio.to_thread(worker.process.wait, SOON_S) == 0
+    assert (await client.get(created.id)).result == "waited"
+
+
+async def test_auto_goes_on_over_grpc_where_the_worker_port_is_not_reached(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", queue, "--concurrency", "1", MILLRACE_WORKER_URL="ws://127.0.0.1:1")
+    assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    assert "joined transport=grpc" in worker.log
+
+
+async def test_a_script_can_hold_its_own_tasks(client: Client, queue: str, address: str, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "from millrace import Worker, task\n"
+        "class Plain:\n"
+        "    def encode(self, payload):\n"
+        "        return payload\n"
+        "    decode = encode\n"
+        "@task\n"
+        "def double(x: int) -> int:\n"
+        "    return 2 * x\n"
+        "if __name__ == '__main__':\n"
+        f"    Worker(queues={{{queue!r}: 1}}, concurrency=1, codec=Plain()).run()\n"
+    )
+    worker = WorkerProcess([sys.executable, str(script)], tmp_path / "log", {"PYTHONPATH": str(CLIENT / "src")})
+    try:
+        assert (await client.wait((await client.create("double", args=[21], queue=queue)).id)).result == 42
+    finally:
+        assert await asyncio.to_thread(worker.terminate) == 0
+
+
+async def test_reload_starts_anew_with_the_new_code(client: Client, queue: str, address: str, tmp_path: Path) -> None:
+    module = tmp_path / "app.py"
+    module.write_text("from millrace import task\n@task\ndef version() -> int:\n    return 1\n")
+    command = [sys.executable, "-m", "millrace.worker.cli", "--app", "app", "--queues", queue, "--concurrency", "1", "--reload"]
+    environment = {**os.environ, "PYTHONPATH": str(CLIENT / "src")}
+    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=environment)
+    try:
+        assert (await client.wait((await client.create("version", queue=queue)).id)).result == 1
+        module.write_text("from millrace import task\n@task\ndef version() -> int:\n    return 22\n")
+
+        async def result() -> object:
+            return (await client.wait((await client.create("version", queue=queue)).id)).result
+
+        async with asyncio.timeout(SOON_S):
+            while await result() != 22:
+                await asyncio.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+async def test_wrong_use_says_what_is_wrong(start_worker: Start, tmp_path: Path) -> None:
+    (tmp_path / "empty_app.py").write_text("")
+    path = os.pathsep.join([str(CLIENT / "src"), str(tmp_path)])
+    for flags, app, text in (
+        (("--queues", "a:0"), "tasks", "not a queue with a weight"),
+        ((), "empty_app", "there are no tasks"),
+        (("--label", "x"), "tasks", "not KEY=VALUE"),
+    ):
+        worker = start_worker(*flags, app=app, PYTHONPATH=os.pathsep.join([path, str(CLIENT / "tests")]))
+        assert await asyncio.to_thread(worker.process.wait, SOON_S) == 2
+        assert text in worker.log
+
+
+def test_a_worker_without_a_server_waits_for_it(start_worker: Start) -> None:
+    worker = start_worker("--concurrency", "1", MILLRACE_ADDRESS="127.0.0.1:1")
+    worker.wait_for("cannot register at 127.0.0.1:1, trying again")
+    assert worker.terminate() == 0
+
+
+async def test_jobs_sent_ahead_survive_the_end_of_their_process(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "2", "--prefetch", "20", "--terminate-grace", "0.5")
+    stuck = [await client.create("deaf", queue=queue) for _ in range(2)]
+    for created in stuck:
+        await until_running(client, created.id)
+    ahead = [await client.create("add", args=[number], queue=queue) for number in range(10)]
+    for created in ahead:
+        await until_running(client, created.id, progress=False)
+    await client.cancel(ahead[0].id)
+    await client.terminate(ahead[1].id)
+    for created in stuck:
+        await client.terminate(created.id)
+    ended = [await client.wait(created.id) for created in (*stuck, *ahead)]
+    assert [job.state for job in ended] == [JobState.CANCELLED] * 4 + [JobState.SUCCEEDED] * 8
+    assert [job.result for job in ended[4:]] == list(range(3, 11))
+    assert all(job.deliveries == 1 for job in ended)

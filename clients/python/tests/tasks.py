@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers for the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from typing import Any
+
+from millrace import JobContext, PermanentError, RetryLater, RetryPolicy, Snooze, current_job, default_registry, task
+
+
+@default_registry.use
+def note(context: JobContext) -> Any:
+    """Middleware: what it writes shows the order in the job's log."""
+    context.log(f"before {context.task}")
+    try:
+        yield
+    finally:
+        context.log(f"after {context.task}")
+
+
+@task
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@task
+async def add_async(a: int, b: int = 1) -> int:
+    await asyncio.sleep(0)
+    return a + b + len(current_job().labels)
+
+
+@task(retry=RetryPolicy(max_attempts=2, backoff="constant", initial=0.05))
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+@task
+def fail_for_good() -> None:
+    raise PermanentError("no use") from KeyError("cause")
+
+
+@task(bind=True)
+def later(context: JobContext) -> int:
+    if context.attempt == 1:
+        raise RetryLater("busy", delay=0.05)
+    return context.attempt
+
+
+@task(bind=True)
+def snooze_once(context: JobContext) -> int:
+    if context.delivery == 1:
+        raise Snooze(0.05)
+    return context.attempt
+
+
+@task(bind=True)
+def wait_politely(context: JobContext, seconds: float = 300) -> str:
+    context.progress(0.5, "waiting")
+    context.wait_cancelled(seconds)
+    context.check_cancelled()
+    return "waited"
+
+
+@task
+async def wait_politely_async(seconds: float = 300) -> str:
+    context = current_job()
+    context.progress(0.5, "waiting")
+    await context.until_cancelled(seconds)
+    context.check_cancelled()
+    return "waited"
+
+
+@task(bind=True)
+def deaf(context: JobContext, seconds: float = 300) -> None:
+    context.progress(0.5, "deaf")
+    time.sleep(seconds)
+
+
+@task(bind=True)
+def stubborn(context: JobContext) -> None:
+    """Catches whatever is thrown into it."""
+    context.progress(0.5, "stubborn")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(300)
+
+
+@task(bind=True)
+def hold_the_interpreter(context: JobContext, seconds: float) -> int:
+    """C code that lets no other thread run: as long as this one sorts, its process does nothing else."""
+    end = time.monotonic() + seconds
+    rounds = 0
+    while time.monotonic() < end:
+        sorted([1.0] * 30_000_000)
+        rounds += 1
+    return rounds
+
+
+@task
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def bad_result() -> float:
+    return float("nan")
+
+
+@task
+def big_result(length: int) -> str:
+    return "x" * length
+
+
+@task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return current_job().payload
+
+
+@task(bind=True)
+def previous(context: JobContext) -> Any:
+    return {"previous": context.previous_result}

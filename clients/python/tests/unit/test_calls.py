@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client against a gRPC server that says what the test tells it to: what goes over the wire, and what comes of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import trustme
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from millrace import Client, DeadlineExceeded, InvalidArgument, JobExists, JobNotFound, JobSpec, MillraceError, QueueFull, Unavailable
+from millrace._proto.v1 import batch_service_pb2
+from millrace._proto.v1 import job_service_pb2 as pb
+from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceServicer, add_BatchServiceServicer_to_server
+from millrace._proto.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
+
+Answer = Callable[[Any, Any], Awaitable[Any]]
+
+
+def accept(request: pb.CreateJobsRequest) -> pb.CreateJobsResponse:
+    return pb.CreateJobsResponse(outcomes=[pb.CreateOutcome(id=job.id) for job in request.jobs])
+
+
+def packed(*details: Any) -> list[any_pb2.Any]:
+    boxes = []
+    for detail in details:
+        box = any_pb2.Any()
+        box.Pack(detail)
+        boxes.append(box)
+    return boxes
+
+
+class Service(JobServiceServicer, BatchServiceServicer):  # type: ignore[misc]
+    """Notes each request; answers what the test has set."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, str]] = []
+        self.answer: Answer | None = None
+        self.called = asyncio.Event()
+
+    async def _take(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        self.called.set()
+        self.metadata.append(dict(context.invocation_metadata()))
+        assert self.answer is not None
+        return await self.answer(request, context)
+
+    async def CreateJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._take(request, context)
+
+    async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._take(request, context)
+
+    async def AddBatchItems(self, requests: Any, context: Any) -> Any:  # noqa: N802
+        async for request in requests:
+            yield await self._take(request, context)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[tuple[Service, str]]:
+    server, service = grpc.aio.server(), Service()
+    add_JobServiceServicer_to_server(service, server)
+    add_BatchServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield service, f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+async def test_creates_that_wait_go_out_together(service: tuple[Service, str]) -> None:
+    fake, address = service
+    gate = asyncio.Event()
+
+    async def answer(request: Any, context: Any) -> Any:
+        await gate.wait()
+        return accept(request)
+
+    fake.answer = answer
+    async with Client(address) as client:
+        first = asyncio.create_task(client.create("t", args=[0]))
+        await fake.called.wait()
+        others = [asyncio.create_task(client.create("t", args=[number])) for number in range(1, 1501)]
+        gone = asyncio.create_task(client.create("t", args=["gone"]))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        ids = [(await task).id for task in (first, *others)]
+    assert [len(request.jobs) for request in fake.requests] == [1, 1000, 500]
+    assert [job.id for request in fake.requests for job in request.jobs] == ids
+    assert "gone" not in str(fake.requests)
+
+
+async def test_each_create_gets_its_own_outcome(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        response = accept(request)
+        for index, job in enumerate(request.jobs):
+            if job.task == "bad":
+                violation = error_details_pb2.BadRequest.FieldViolation(field=f"jobs[{index}].task", description="bad")
+                details = packed(error_details_pb2.BadRequest(field_violations=[violation]))
+                response.outcomes[index].error.CopyFrom(
+                    status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="it is bad", details=details)
+                )
+            if job.task == "twice":
+                response.outcomes[index].existing = True
+        return response
+
+    fake.answer = answer
+    async with Client(address) as client:
+        good, bad, twice = await asyncio.gather(*(client.create(task) for task in ("good", "bad", "twice")), return_exceptions=True)
+        assert not isinstance(good, BaseException)
+        assert not good.existing
+        assert isinstance(bad, InvalidArgument)
+        assert (bad.field, str(bad)) == ("task", "it is bad")
+        assert not isinstance(twice, BaseException)
+        assert twice.existing
+        unencodable = JobSpec("t", args=[float("nan")])
+        outcomes = await client.create_many([JobSpec("good"), unencodable, JobSpec("bad")])
+        assert [type(outcome.error) for outcome in outcomes[::2]] == [type(None), InvalidArgument]
+        assert isinstance(outcomes[1].error, InvalidArgument)
+        assert outcomes[1].error.field == "args[0]"
+
+
+async def test_unavailable_is_tried_again_with_the_same_id(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        if len(fake.requests) < 3:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+        return accept(request)
+
+    fake.answer = answer
+    async with Client(address) as client:
+        created = await client.create("t")
+    assert [request.jobs[0].id for request in fake.requests] == [created.id] * 3
+
+
+async def test_nothing_else_is_tried_again(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.INTERNAL, "a fault")
+
+    fake.answer = answer
+    async with Client(address) as client:
+        with pytest.raises(MillraceError, match="a fault") as error:
+            await client.create("t")
+    assert error.value.code == "INTERNAL"
+    assert len(fake.requests) == 1
+
+
+async def test_a_chunk_of_a_batch_is_sent_again_with_its_number(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        if len(fake.requests) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+        return batch_service_pb2.AddBatchItemsResponse(
+            chunk=request.chunk, outcomes=[pb.CreateOutcome(id=item.id) for item in request.items]
+        )
+
+    fake.answer = answer
+    async with Client(address) as client:
+        outcomes = await client.batches.add("b", 7, [JobSpec("t"), JobSpec("t")], last=True)
+    assert [(request.chunk, request.last) for request in fake.requests] == [(7, True)] * 2
+    assert [outcome.id for outcome in outcomes] == [item.id for item in fake.requests[0].items]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (code_pb2.NOT_FOUND, "", JobNotFound),
+        (code_pb2.ALREADY_EXISTS, "UNIQUE_KEY_TAKEN", JobExists),
+        (code_pb2.RESOURCE_EXHAUSTED, "QUEUE_FULL", QueueFull),
+        (code_pb2.UNAVAILABLE, "", Unavailable),
+    ],
+)
+async def test_errors_are_typed_and_carry_what_the_server_says(
+    service: tuple[Service, str], code: int, reason: str, kind: type[MillraceError]
+) -> None:
+    fake, address = service
+    details = packed(
+        error_details_pb2.ErrorInfo(reason=reason, domain="millrace", metadata={"subject": "the-other"}),
+        error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=3)),
+    )
+    status = status_pb2.Status(code=code, message="a sentence", details=details)
+
+    async def answer(request: Any, context: Any) -> Any:
+        grpc_code = next(known for known in grpc.StatusCode if known.value[0] == code)
+        await context.abort(grpc_code, "a sentence", (("grpc-status-details-bin", status.SerializeToString()),))
+
+    fake.answer = answer
+    async with Client(address) as client:
+        with pytest.raises(kind, match="a sentence") as error:
+            await client.get("id")
+    assert error.value.subject == "the-other"
+    assert error.value.retry_after is not None
+    assert error.value.retry_after.total_seconds() == 3
+
+
+async def test_every_call_has_a_deadline(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        await asyncio.sleep(60)
+
+    fake.answer = answer
+    async with Client(address, timeout=0.2) as client:
+        with pytest.raises(DeadlineExceeded) as error:
+            await client.create("t")
+        assert isinstance(error.value, TimeoutError)
+
+
+async def test_no_server_is_unavailable() -> None:
+    async with Client("127.0.0.1:1", timeout=20) as client:
+        with pytest.raises(Unavailable):
+            await client.get("id")
+
+
+async def test_token_and_tls_with_a_client_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    server_pair, client_pair = authority.issue_cert("localhost"), authority.issue_cert("client")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    client_pair.cert_chain_pems[0].write_to_path(tmp_path / "client.pem")
+    client_pair.private_key_pem.write_to_path(tmp_path / "client.key")
+    server, service = grpc.aio.server(), Service()
+    add_JobServiceServicer_to_server(service, server)
+    credentials = grpc.ssl_server_credentials(
+        [(server_pair.private_key_pem.bytes(), server_pair.cert_chain_pems[0].bytes())], authority.cert_pem.bytes(), True
+    )
+    port = server.add_secure_port("localhost:0", credentials)
+    await server.start()
+
+    async def answer(request: Any, context: Any) -> Any:
+        return accept(request)
+
+    service.answer = answer
+    monkeypatch.setenv("MILLRACE_ADDRESS", f"localhost:{port}")
+    monkeypatch.setenv("MILLRACE_CA", os.fspath(tmp_path / "ca.pem"))
+    monkeypatch.setenv("MILLRACE_TOKEN", "a-token")
+    async with Client(certificate=(tmp_path / "client.pem", tmp_path / "client.key")) as client:
+        await client.create("t")
+    assert service.metadata[0]["authorization"] == "Bearer a-token"
+    async with Client(timeout=20) as nameless:
+        with pytest.raises(Unavailable):
+            await nameless.create("t")
+    with pytest.raises(InvalidArgument, match="no-such-file"):
+        Client(ca=tmp_path / "no-such-file")
+    await server.stop(None)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One server and one producer for many tests: each test has queues of its own."""
+import pytest
+from agent import Agent, MissingToolchain, program
+
+from harness.server import Server
+
+
+# Long enough for a worker on a busy machine to come back after a restart; short enough for the scenario that is silent for longer.
+SESSION_TIMEOUT = {"--session-timeout": "5s"}
+
+
+@pytest.fixture(scope="session")
+def session_server(tmp_path_factory):
+    """The server that the tests of this process share. Some kill it in their middle; its store must check clean at the end."""
+    server = Server(tmp_path_factory.mktemp("server"), SESSION_TIMEOUT)
+    yield server.start()
+    server.finish()
+
+
+@pytest.fixture
+def server(session_server):
+    """The shared server, up."""
+    if not session_server.is_alive():
+        session_server.start()
+    yield session_server
+    assert session_server.is_alive(), f"millraced died\n{session_server.log()}"
+
+
+class Agents:
+    """Agents of the tests of this process: the producer stays for the next test, if that has the same client and transport."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        self._shared = None
+        self._missing = {}
+        self._started = 0
+
+    def start(self, client, transport, address, options=None):
+        """A fresh agent; skips the test where the toolchain is missing."""
+        if client in self._missing:
+            pytest.skip(self._missing[client])
+        if not program(client).exists():
+            pytest.skip(f"there is no {program(client)}")
+        self._started += 1
+        log = self._directory / f"{client}-{transport}-{self._started}.log"
+        try:
+            return Agent(client, transport, address, log, options)
+        except MissingToolchain as missing:
+            self._missing[client] = f"{client}: {missing}"
+            pytest.skip(self._missing[client])
+
+    def shared(self, client, transport, address):
+        """The agent that tests of this client share."""
+        agent = self._shared
+        if agent and agent.is_alive() and (agent.client, agent.transport) == (client, transport):
+            return agent
+        self.end()
+        self._shared = self.start(client, transport, address)
+        return self._shared
+
+    def end(self):
+        """Ends it."""
+        if self._shared:
+            self._shared.kill()
+        self._shared = None
+
+
+@pytest.fixture(scope="session")
+def agents(tmp_path_factory):
+    """Producers that are kept between tests."""
+    made = Agents(tmp_path_factory.mktemp("agents"))
+    yield made
+    made.end()
