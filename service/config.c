@@ -11,7 +11,7 @@
 #define FILE_GROUP "millraced"
 #define ENVIRONMENT_PREFIX "MILLRACED_"
 
-enum { LISTEN_MAX = 16, CONNECTIONS_MAX = 1000 * 1000 };
+enum { LISTEN_MAX = 16, CONNECTIONS_MAX = 1000 * 1000, MESSAGES_PER_SECOND_MAX = 10 * 1000 * 1000 };
 
 /* A setting: its flag is --name, its variable MILLRACED_NAME, its key name. `read` takes one value and says what is wrong with
  * it. */
@@ -76,6 +76,14 @@ static const char *read_connections(const char *value, void *field) {
   uint64_t number;
   if (!read_number(value, CONNECTIONS_MAX, &number) || number == 0)
     return "must be a number from 1 to 1000000";
+  *(uint32_t *)field = (uint32_t)number;
+  return NULL;
+}
+
+static const char *read_rate(const char *value, void *field) {
+  uint64_t number;
+  if (!read_number(value, MESSAGES_PER_SECOND_MAX, &number))
+    return "must be a number from 0 (any number) to 10000000";
   *(uint32_t *)field = (uint32_t)number;
   return NULL;
 }
@@ -189,7 +197,16 @@ static const struct setting settings[] = {
      FIELD(monitor_listen), false},
     {"advertise", "HOST[:PORT]", NULL, "Host and port of the worker port as workers reach it", read_advertise, FIELD(advertise),
      false},
-    {"insecure", NULL, "false", "Allow addresses that other machines reach, without encryption and for everybody", read_switch,
+    {"token-file", "FILE", NULL, "Who may call: tokens, certificates and their roles (see: millrace token create)", read_text,
+     FIELD(token_file), false},
+    {"tls-cert", "FILE", NULL, "Encrypt: the server's certificate, PEM, with those between it and its authority", read_text,
+     FIELD(tls_certificate_file), false},
+    {"tls-key", "FILE", NULL, "The key of that certificate, PEM", read_text, FIELD(tls_key_file), false},
+    {"tls-client-ca", "FILE", NULL, "Take only clients with a certificate of these authorities, PEM", read_text,
+     FIELD(tls_client_ca_file), false},
+    {"monitor-public", NULL, "false", "Allow --monitor-listen on an address that other machines reach: it is never encrypted",
+     read_switch, FIELD(monitor_public), false},
+    {"insecure", NULL, "false", "Allow any address without encryption, and without asking who calls", read_switch,
      FIELD(insecure), false},
     {"data-dir", "DIRECTORY", "./millrace-data", "Where jobs are stored", read_text, FIELD(data_dir), false},
     {"checkpoint-dir", "DIRECTORY", NULL, "Where AdminService.Checkpoint may write; same file system as the data", read_text,
@@ -207,6 +224,11 @@ static const struct setting settings[] = {
     {"max-connections", "NUMBER", "10000", "Connections to all ports together", read_connections, FIELD(connections_max), false},
     {"max-connections-per-address", "NUMBER", "10000", "Connections from one address", read_connections,
      FIELD(connections_per_address_max), false},
+    {"max-new-connections-per-second", "NUMBER", "50",
+     "Connections that one address may open, twenty times as many at once; 0: any number", read_rate,
+     FIELD(new_connections_per_second_max), false},
+    {"max-messages-per-second", "NUMBER", "0", "Calls and messages of streams from one address; 0: any number", read_rate,
+     FIELD(messages_per_second_max), false},
     {"log-format", "text|json", "text", "Format of the log lines on standard error", read_log_format, FIELD(log_format), false},
     {"log-level", "LEVEL", "info", "Least level logged: debug, info, warning or error", read_log_level, FIELD(log_level), false},
     {"port-file", "PATH", NULL, "Write the ports listened on as JSON into this file once the server serves", read_text,
@@ -413,14 +435,30 @@ static bool is_loopback(const char *host) {
   return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-static enum status check_host(const char *flag, const char *host, struct error *error) {
-  if (is_loopback(host))
+/* Other machines may reach a port that is encrypted and asks who calls: tokens that travel in the clear are soon everybody's. */
+static enum status check_host(const struct config *config, const char *flag, const char *host, struct error *error) {
+  bool encrypts = config->tls_certificate_file != NULL;
+  bool asks = config->token_file || config->tls_client_ca_file;
+  if (is_loopback(host) || (encrypts && asks))
     return STATUS_OK;
   return error_set(
       error, STATUS_INVALID_ARGUMENT, NULL,
-      "--%s: '%s' can be reached from other machines, and this server neither encrypts nor asks who calls. Listen on 127.0.0.1 "
-      "or a unix socket, or add --insecure if the network is yours alone",
-      flag, host);
+      "--%s: '%s' can be reached from other machines, and this server %s. Listen on 127.0.0.1 or a unix socket; or "
+      "encrypt (--tls-cert, --tls-key) and ask who calls (--token-file or --tls-client-ca); or add --insecure if the "
+      "network is yours alone",
+      flag, host,
+      asks       ? "does not encrypt: tokens could be read on the way"
+      : encrypts ? "does not ask who calls"
+                 : "neither encrypts nor asks who calls");
+}
+
+static enum status check_monitor(const struct config *config, struct error *error) {
+  if (config->monitor_public || is_loopback(config->monitor_listen.host))
+    return STATUS_OK;
+  return error_set(error, STATUS_INVALID_ARGUMENT, NULL,
+                   "--monitor-listen: '%s' can be reached from other machines, and metrics tell names of queues and tasks to "
+                   "whoever asks. Listen on 127.0.0.1, or add --monitor-public",
+                   config->monitor_listen.host);
 }
 
 static enum status check_reach(const struct config *config, struct error *error) {
@@ -428,13 +466,22 @@ static enum status check_reach(const struct config *config, struct error *error)
     struct config_address address = {NULL, 0};
     enum status status = STATUS_OK;
     if (split_address(*listen, true, &address) && !g_str_has_prefix(*listen, "unix:"))
-      status = check_host("listen", address.host, error);
+      status = check_host(config, "listen", address.host, error);
     g_free(address.host);
     if (status)
       return status;
   }
-  enum status status = check_host("worker-listen", config->worker_listen.host, error);
-  return status ? status : check_host("monitor-listen", config->monitor_listen.host, error);
+  enum status status = check_host(config, "worker-listen", config->worker_listen.host, error);
+  return status ? status : check_monitor(config, error);
+}
+
+static enum status check_tls(const struct config *config, struct error *error) {
+  if (!config->tls_certificate_file != !config->tls_key_file)
+    return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "--tls-cert and --tls-key belong together: give both or neither");
+  if (config->tls_client_ca_file && !config->tls_certificate_file)
+    return error_set(error, STATUS_INVALID_ARGUMENT, NULL,
+                     "--tls-client-ca needs encryption: give --tls-cert and --tls-key as well");
+  return STATUS_OK;
 }
 
 static enum status check_together(const struct found *found, const struct config *config, struct error *error) {
@@ -445,7 +492,8 @@ static enum status check_together(const struct found *found, const struct config
     return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "--heartbeat must be shorter than --session-timeout");
   if (config->dev && config->insecure)
     return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "--dev is for this machine only: leave out --insecure, or --dev");
-  return config->insecure ? STATUS_OK : check_reach(config, error);
+  enum status status = check_tls(config, error);
+  return status || config->insecure ? status : check_reach(config, error);
 }
 
 static void found_fini(struct found *found) {
@@ -490,5 +538,9 @@ void config_fini(struct config *config) {
   g_free(config->data_dir);
   g_free(config->checkpoint_dir);
   g_free(config->port_file);
+  g_free(config->token_file);
+  g_free(config->tls_certificate_file);
+  g_free(config->tls_key_file);
+  g_free(config->tls_client_ca_file);
   g_strfreev(config->warnings);
 }

@@ -20,8 +20,12 @@ struct config {
   struct config_address monitor_listen;
   struct config_address advertise; /* host NULL: none; port 0: the worker port's own */
   char *data_dir;
-  char *checkpoint_dir; /* NULL: no checkpoints */
-  char *port_file;      /* NULL: none */
+  char *checkpoint_dir;       /* NULL: no checkpoints */
+  char *port_file;            /* NULL: none */
+  char *token_file;           /* NULL: nobody is asked who calls */
+  char *tls_certificate_file; /* NULL: nothing is encrypted */
+  char *tls_key_file;
+  char *tls_client_ca_file; /* NULL: clients need no certificate */
   enum durability durability;
   int64_t durability_interval_ms;
   int64_t session_timeout_ms;
@@ -30,9 +34,12 @@ struct config {
   int64_t shutdown_grace_ms;
   uint32_t connections_max;
   uint32_t connections_per_address_max;
+  uint32_t new_connections_per_second_max;
+  uint32_t messages_per_second_max; /* 0: any number */
   enum log_format log_format;
   enum log_level log_level;
   bool insecure;
+  bool monitor_public;
   bool dev;
   bool show_version; /* print the version and exit: nothing else is set */
   char **warnings;   /* sentences to log */

@@ -27,20 +27,25 @@ static bool is_wanted(enum log_level level) {
   return (int)level >= atomic_load_explicit(&least_level, memory_order_relaxed);
 }
 
+/* Terminals obey the controls of both kinds; the others begin a line of their own or turn the order of the text around. */
+static bool is_unsafe(gunichar c) {
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
 /* In quotes, as JSON wants it; what is no UTF-8 becomes U+FFFD. */
 static void append_quoted(GString *line, const char *text) {
   char *valid = g_utf8_make_valid(text, (gssize)strnlen(text, VALUE_BYTES_MAX));
   g_string_append_c(line, '"');
-  for (const char *at = valid; *at; at++) {
-    unsigned char c = (unsigned char)*at;
+  for (const char *at = valid; *at; at = g_utf8_next_char(at)) {
+    gunichar c = g_utf8_get_char(at);
     if (c == '"' || c == '\\')
-      g_string_append_printf(line, "\\%c", c);
+      g_string_append_printf(line, "\\%c", (char)c);
     else if (c == '\n')
       g_string_append(line, "\\n");
-    else if (c < 0x20 || c == 0x7F)
+    else if (is_unsafe(c))
       g_string_append_printf(line, "\\u%04x", c);
     else
-      g_string_append_c(line, (char)c);
+      g_string_append_unichar(line, c);
   }
   g_string_append_c(line, '"');
   g_free(valid);

@@ -10,14 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "config.h"
 #include "core/limits.h"
 #include "http/monitor.h"
 #include "log.h"
+#include "rpc/grants.h"
 #include "rpc/server.h"
 #include "store/records.h"
+#include "tls.h"
 #include "workers/hub.h"
 
 /* As --help tells. */
@@ -29,6 +32,7 @@ struct service {
   struct config config;
   char *directory; /* of the store */
   char *backup_directory;
+  struct tls_texts *tls; /* NULL: nothing is encrypted */
   struct store *store;
   struct hub *hub;
   struct engine *engine;
@@ -81,12 +85,21 @@ static enum status open_store(struct service *service, struct error *error) {
   return status ? status : store_format_open(service->store, high, low, error);
 }
 
+static enum status read_tls(struct service *service, struct error *error) {
+  return service->config.tls_certificate_file ? tls_load(&service->config, &service->tls, error) : STATUS_OK;
+}
+
 static enum status open_hub(struct service *service, struct error *error) {
   struct hub_options options = {.listen_host = service->config.worker_listen.host,
                                 .port = service->config.worker_listen.port,
+                                .tls = service->tls,
                                 .reports_bytes_max = REPORTS_BYTES_MAX,
-                                .sessions_max = SESSIONS_MAX};
-  return hub_open(&options, &service->hub, error);
+                                .sessions_max = SESSIONS_MAX,
+                                .messages_per_second_max = service->config.messages_per_second_max};
+  enum status status = hub_open(&options, &service->hub, error);
+  if (!status)
+    guard_want_welcome(hub_port(service->hub));
+  return status;
 }
 
 static enum status open_engine(struct service *service, struct error *error) {
@@ -99,7 +112,7 @@ static enum status open_engine(struct service *service, struct error *error) {
                                    .session_timeout_ms = config->session_timeout_ms,
                                    .reconnect_grace_ms = config->reconnect_grace_ms,
                                    .heartbeat_ms = config->heartbeat_ms,
-                                   .worker_scheme = "ws",
+                                   .worker_scheme = service->tls ? "wss" : "ws",
                                    .worker_host = config->advertise.host,
                                    .worker_port = config->advertise.port ? config->advertise.port : hub_port(service->hub),
                                    .checkpoint_directory = config->checkpoint_dir,
@@ -116,17 +129,32 @@ static enum status open_monitor(struct service *service, struct error *error) {
   return monitor_open(&options, &service->monitor, error);
 }
 
+static void log_record(void *context, const struct rpc_record *record) {
+  (void)context;
+  log_event(strcmp(record->event, "audit") == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, record->event, "who", record->who, "from",
+            record->from, "method", record->method, "target", record->target, "result", record->result, "reason", record->reason);
+}
+
 static enum status open_rpc(struct service *service, struct error *error) {
-  struct rpc_options options = {
-      .addresses = (const char *const *)service->config.listen, .engine = service->engine, .hub = service->hub};
+  struct grants *grants = NULL;
+  if (service->config.token_file && grants_load(service->config.token_file, &grants, error))
+    return error->status;
+  struct rpc_options options = {.addresses = (const char *const *)service->config.listen,
+                                .engine = service->engine,
+                                .hub = service->hub,
+                                .take_grants = grants,
+                                .tls = service->tls,
+                                .messages_per_second_max = service->config.messages_per_second_max,
+                                .audience = {.tell = log_record}};
   return rpc_server_open(&options, &service->rpc, error);
 }
 
 static enum status service_open(struct service *service, struct error *error) {
-  static enum status (*const steps[])(struct service *, struct error *) = {make_directory, open_store,   open_hub,
-                                                                           open_engine,    open_monitor, open_rpc};
+  static enum status (*const steps[])(struct service *, struct error *) = {read_tls,    make_directory, open_store, open_hub,
+                                                                           open_engine, open_monitor,   open_rpc};
   guard_init(&(struct guard_limits){.connections_max = service->config.connections_max,
-                                    .connections_per_address_max = service->config.connections_per_address_max});
+                                    .connections_per_address_max = service->config.connections_per_address_max,
+                                    .new_per_second_max = service->config.new_connections_per_second_max});
   enum status status = STATUS_OK;
   for (size_t i = 0; i < G_N_ELEMENTS(steps) && !status; i++)
     status = steps[i](service, error);
@@ -183,7 +211,9 @@ static void say_ready(const struct service *service) {
     log_event(LOG_LEVEL_WARNING, "durability_reduced", "reason",
               "calls are acknowledged before they are on disk: a crash loses the last ones");
   if (config->insecure)
-    log_event(LOG_LEVEL_WARNING, "insecure", "reason", "nothing is encrypted and everybody who reaches a port may do everything");
+    log_event(LOG_LEVEL_WARNING, "insecure", "encrypted", config->tls_certificate_file ? "yes" : "no", "asks_who",
+              config->token_file || config->tls_client_ca_file ? "yes" : "no", "reason",
+              "addresses that other machines reach are allowed whatever protects them");
   log_event(LOG_LEVEL_INFO, "serving", "version", MILLRACE_VERSION, "store", service->directory);
 }
 
@@ -221,6 +251,7 @@ static void service_close(struct service *service) {
   hub_close(service->hub);
   engine_free(service->engine);
   store_close(service->store);
+  tls_free(service->tls);
   guard_stop();
   if (service->config.dev && service->directory &&
       nftw(service->directory, remove_entry, TREE_DESCRIPTORS_MAX, FTW_DEPTH | FTW_PHYS) != 0)
@@ -249,18 +280,68 @@ static void service_stop(struct service *service) {
   engine_stop(service->engine);
 }
 
-static void wait_for_end(const sigset_t *signals) {
+/* SIGHUP: what is read again are the files that --token-file and --tls-… name; the other settings are read at start only. A file
+ * with a mistake changes nothing. */
+static void reload_grants(struct service *service) {
+  struct grants *grants;
+  struct error error;
+  if (grants_load(service->config.token_file, &grants, &error)) {
+    log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.token_file, "reason", error.message);
+    return;
+  }
+  char *count = g_strdup_printf("%zu", grants_count(grants));
+  rpc_server_set_grants(service->rpc, grants);
+  log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.token_file, "grants", count);
+  g_free(count);
+}
+
+static void reload_tls(struct service *service) {
+  struct tls_texts *tls;
+  struct error error;
+  enum status status = tls_load(&service->config, &tls, &error);
+  if (!status) {
+    tls_free(service->tls);
+    service->tls = tls;
+    rpc_server_set_tls(service->rpc, tls);
+    status = hub_set_tls(service->hub, tls, &error);
+  }
+  if (status) {
+    log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.tls_certificate_file, "reason", error.message);
+    return;
+  }
+  char *expiry = tls_expiry(tls);
+  log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.tls_certificate_file, "expires", expiry);
+  g_free(expiry);
+}
+
+static void service_reload(struct service *service) {
+  if (service->config.token_file)
+    reload_grants(service);
+  if (service->tls)
+    reload_tls(service);
+  if (!service->config.token_file && !service->tls)
+    log_event(LOG_LEVEL_INFO, "reloaded", "reason", "there is no file to read again: settings are read at start only");
+}
+
+static void wait_for_end(struct service *service, const sigset_t *signals) {
   int number;
   for (;;) {
     sigwait(signals, &number);
     if (number != SIGHUP)
       break;
-    log_event(LOG_LEVEL_INFO, "signal_ignored", "signal", signal_name(number), "reason", "settings are read at start only");
+    service_reload(service);
   }
   log_event(LOG_LEVEL_INFO, "stopping", "signal", signal_name(number));
 }
 
 /* ---- main ---- */
+
+/* The memory of a process that knows secrets has them in many places: keys, tokens that callers sent and payloads around them. So
+ * none of it is ever dumped, nor shown to other processes of the same user. */
+static void keep_secrets(const struct config *config) {
+  if (config->token_file || config->tls_key_file)
+    prctl(PR_SET_DUMPABLE, 0);
+}
 
 static int run(struct service *service, const sigset_t *signals) {
   struct error error;
@@ -272,7 +353,7 @@ static int run(struct service *service, const sigset_t *signals) {
       say_ready(service);
       if (service->config.dev)
         say_what_to_try(service);
-      wait_for_end(signals);
+      wait_for_end(service, signals);
     }
     g_thread_unref(g_thread_new("signals", end_at_once, (gpointer)signals));
     service_stop(service);
@@ -306,6 +387,7 @@ int main(int argument_count, char **arguments) {
     config_fini(&service.config);
     return EXIT_STOPPED;
   }
+  keep_secrets(&service.config);
   log_init(service.config.log_format, service.config.log_level);
   for (char **warning = service.config.warnings; *warning; warning++)
     log_event(LOG_LEVEL_WARNING, "setting_unknown", "reason", *warning);

@@ -25,6 +25,9 @@ enum {
   MESSAGE_DEPTH_MAX = 16, /* messages within messages */
 };
 
+/* Where a job goes that names no queue. */
+#define QUEUE_DEFAULT "default"
+
 /* Texts, in bytes. */
 enum {
   NAME_BYTES_MAX = 128, /* queues, tasks, schedules, owners: [A-Za-z0-9._:/-] */

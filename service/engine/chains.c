@@ -8,6 +8,7 @@
 #include "engine/create.h"
 #include "engine/jobs.h"
 #include "engine/page.h"
+#include "engine/queues.h"
 #include "engine/timers.h"
 #include "engine/turn.h"
 #include "engine/waiters.h"
@@ -278,13 +279,27 @@ static Millrace__V1__Chain *answer(struct turn *turn, const struct chain *chain,
   return message;
 }
 
+/* A queue of its steps that the caller may not use; NULL: there is none. */
+static const char *foreign_queue(struct turn *turn, const struct request *request, const struct chain *chain) {
+  for (size_t i = 0; request->queues && i < chain->record->n_job_ids; i++) {
+    const struct entry *entry = step(turn, chain, i);
+    const char *queue = entry ? queue_by_number(turn->engine, entry->now.queue)->name : NULL;
+    if (queue && !request_may_use(request, queue))
+      return queue;
+  }
+  return NULL;
+}
+
 static struct chain *find(struct turn *turn, struct request *request, const char *text) {
   struct id id;
   struct chain *chain = id_parse(text, &id) ? chain_get(turn, &id) : NULL;
-  if (!chain)
+  if (!chain) {
     reply_failure(turn, request, STATUS_NOT_FOUND, "id", "there is no chain %s (it may have been removed after its retention)",
                   text);
-  return chain;
+    return NULL;
+  }
+  const char *foreign = foreign_queue(turn, request, chain);
+  return !foreign || reply_unless_granted(turn, request, foreign) ? chain : NULL;
 }
 
 void create_chain_prepare(struct turn *turn, struct request *request) {
@@ -418,7 +433,7 @@ void list_chains_apply(struct turn *turn, struct request *request) {
   for (; used < rows.count && bytes < RESPONSE_BYTES_MAX / 2; used++) {
     struct id id;
     struct chain *chain = key_read_id(rows.rows[used].key, &id) ? chain_get(turn, &id) : NULL;
-    if (!chain)
+    if (!chain || foreign_queue(turn, request, chain))
       continue;
     response->chains[response->n_chains] = answer(turn, chain, false);
     bytes += millrace__v1__chain__get_packed_size(response->chains[response->n_chains++]);

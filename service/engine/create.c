@@ -219,7 +219,7 @@ enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *message, 
       *out_created = (struct created){entry, true};
     return status;
   }
-  struct queue *queue = queue_find(turn->engine, spec->queue[0] ? spec->queue : "default");
+  struct queue *queue = queue_find(turn->engine, spec->queue[0] ? spec->queue : QUEUE_DEFAULT);
   status = check_room(turn, queue, origin, error);
   if (status != STATUS_OK)
     return status;

@@ -144,7 +144,16 @@ void request_unref(struct request *request) {
   if (request->released)
     request->released(request);
   arena_free(request->arena);
+  g_strfreev(request->queues);
   g_free(request);
+}
+
+bool request_may_use(const struct request *request, const char *queue) {
+  for (char **pattern = request->queues; pattern && *pattern; pattern++) {
+    if (g_pattern_match_simple(*pattern, queue))
+      return true;
+  }
+  return !request->queues;
 }
 
 static struct letter *letter_new(enum mail_kind kind) {

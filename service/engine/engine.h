@@ -21,8 +21,8 @@
 
 struct engine;
 
-/* Who may call a method; checked by rpc/auth. */
-enum role { ROLE_NONE, ROLE_VIEWER, ROLE_PRODUCER, ROLE_WORKER, ROLE_ADMIN };
+/* Who may call a method; checked by rpc/auth. NONE: everybody; ANY: whoever is known. */
+enum role { ROLE_NONE, ROLE_ANY, ROLE_VIEWER, ROLE_PRODUCER, ROLE_WORKER, ROLE_SCALER, ROLE_ADMIN };
 
 /* Shape of a method on the wire. */
 enum method_shape {
@@ -56,6 +56,7 @@ struct request {
   const struct method *method;
   struct arena *arena;             /* owned by the request: the message lives here; freed with it */
   const ProtobufCMessage *message; /* of type method->request */
+  char **queues;                   /* patterns of the queues that the caller may use (owned); NULL: all */
   /* Exactly once; error NULL: OK. Error and response are valid during the call. */
   void (*done)(struct request *request, const struct error *error, const ProtobufCMessage *response);
   /* Answers that become durable together are given out together: `all_done(group)` follows the last `done` of them, on the same
@@ -80,6 +81,8 @@ struct request {
 struct request *request_new(const struct method *method, size_t bytes_max);
 struct request *request_ref(struct request *request);
 void request_unref(struct request *request);
+/* May its caller use this queue? */
+bool request_may_use(const struct request *request, const char *queue);
 /* done, then all_done: for a group of one. */
 void request_finish(struct request *request, const struct error *error, const ProtobufCMessage *response);
 

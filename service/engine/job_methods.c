@@ -122,7 +122,7 @@ static struct entry *find(struct turn *turn, struct request *request, const char
   struct id id;
   struct entry *entry = id_parse(text, &id) ? turn_job(turn, &id) : NULL;
   if (entry && entry->now.state != JOB_DELETED)
-    return entry;
+    return reply_unless_granted(turn, request, queue_by_number(turn->engine, entry->now.queue)->name) ? entry : NULL;
   reply_failure(turn, request, STATUS_NOT_FOUND, "id", "there is no job %s (it may have been removed after its retention)", text);
   return NULL;
 }

@@ -78,7 +78,8 @@ const struct method methods[] = {
     URGENT("WorkerService", "Register", register, ROLE_WORKER),
     URGENT("WorkerService", "Deregister", deregister, ROLE_WORKER),
     UNARY("WorkerService", "ListWorkers", list_workers, ROLE_VIEWER),
-    URGENT("WorkerService", "QuietWorker", quiet_worker, ROLE_ADMIN),
+    /* Workers quiet themselves when they stop. */
+    URGENT("WorkerService", "QuietWorker", quiet_worker, ROLE_WORKER),
     UNARY("AdminService", "GetServerInfo", get_server_info, ROLE_VIEWER),
     UNARY("AdminService", "Checkpoint", checkpoint, ROLE_ADMIN),
     METHOD("AdminService", "StreamBackup", stream_backup, ROLE_ADMIN, METHOD_SERVER_STREAM, false, NULL, stream_backup_apply),

@@ -78,7 +78,8 @@ void list_queues_apply(struct turn *turn, struct request *request) {
   gpointer value;
   g_hash_table_iter_init(&iter, turn->engine->queues_by_name);
   while (g_hash_table_iter_next(&iter, NULL, &value))
-    if (strcmp(((struct queue *)value)->name, (const char *)from.bytes) > 0 || from.length == 0)
+    if ((strcmp(((struct queue *)value)->name, (const char *)from.bytes) > 0 || from.length == 0) &&
+        request_may_use(request, ((struct queue *)value)->name))
       g_ptr_array_add(all, value);
   g_ptr_array_sort(all, by_name);
   Millrace__V1__ListQueuesResponse *response =

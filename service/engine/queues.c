@@ -41,7 +41,7 @@ static struct queue *queue_add(struct engine *engine, uint32_t number, const cha
 struct queue *queue_get(struct turn *turn, const char *name, struct error *error) {
   struct engine *engine = turn->engine;
   if (!*name)
-    name = "default";
+    name = QUEUE_DEFAULT;
   struct queue *queue = queue_find(engine, name);
   if (queue)
     return queue;

@@ -30,12 +30,18 @@ static Millrace__V1__Schedule *answer(struct turn *turn, const struct schedule *
   return message;
 }
 
+/* The queue of its jobs, if it matters to the request. */
+static const char *queue_of(struct turn *turn, const struct request *request, const struct schedule *schedule) {
+  const Millrace__V1__ScheduleSpec *spec = request->queues ? schedule_spec(turn, schedule) : NULL;
+  return spec && spec->job->queue[0] ? spec->job->queue : QUEUE_DEFAULT;
+}
+
 /* NULL: the request has been answered. */
 static struct schedule *find(struct turn *turn, struct request *request, const char *field, const char *name) {
   struct schedule *schedule = schedule_find(turn->engine, name);
   if (!schedule)
     reply_failure(turn, request, STATUS_NOT_FOUND, field, "there is no schedule '%s'", name);
-  return schedule;
+  return schedule && reply_unless_granted(turn, request, queue_of(turn, request, schedule)) ? schedule : NULL;
 }
 
 /* ---- one schedule ---- */
@@ -191,7 +197,8 @@ void list_schedules_apply(struct turn *turn, struct request *request) {
   GTreeNode *node = from.length ? g_tree_upper_bound(schedules, from.bytes) : g_tree_node_first(schedules);
   for (; node; node = g_tree_node_next(node)) {
     const struct schedule *schedule = g_tree_node_value(node);
-    if (message->owner[0] && strcmp(message->owner, schedule->record.owner) != 0)
+    if ((message->owner[0] && strcmp(message->owner, schedule->record.owner) != 0) ||
+        !request_may_use(request, queue_of(turn, request, schedule)))
       continue;
     bytes += schedule->spec_bytes + ANSWER_BYTES;
     if (last && (response->n_schedules == most || bytes > RESPONSE_BYTES_MAX))
@@ -246,8 +253,29 @@ static uint32_t prune(struct turn *turn, const Millrace__V1__DeclareSchedulesReq
   return count;
 }
 
+/* The schedules that a declaration may replace or remove must all be the caller's to use. */
+static bool may_declare(struct turn *turn, struct request *request, const Millrace__V1__DeclareSchedulesRequest *message) {
+  if (!request->queues)
+    return true;
+  for (size_t i = 0; i < message->n_schedules; i++) {
+    const struct schedule *before = schedule_find(turn->engine, message->schedules[i]->name);
+    if (before && !reply_unless_granted(turn, request, queue_of(turn, request, before)))
+      return false;
+  }
+  GTreeNode *node = message->prune ? g_tree_node_first(turn->engine->schedules) : NULL;
+  for (; node; node = g_tree_node_next(node)) {
+    const struct schedule *schedule = g_tree_node_value(node);
+    if (strcmp(schedule->record.owner, message->owner) == 0 &&
+        !reply_unless_granted(turn, request, queue_of(turn, request, schedule)))
+      return false;
+  }
+  return true;
+}
+
 void declare_schedules_apply(struct turn *turn, struct request *request) {
   const Millrace__V1__DeclareSchedulesRequest *message = (const void *)request->message;
+  if (!may_declare(turn, request, message))
+    return;
   struct draft *drafts = arena_alloc(turn->arena, (message->n_schedules + 1) * sizeof *drafts);
   struct error error;
   if (declare_check(turn, message, drafts, &error) != STATUS_OK) {

@@ -515,6 +515,16 @@ void reply_failure(struct turn *turn, struct request *request, enum status statu
   reply_error(turn, request, &error);
 }
 
+bool reply_unless_granted(struct turn *turn, struct request *request, const char *queue) {
+  struct error error;
+  if (request_may_use(request, queue))
+    return true;
+  error_set(&error, STATUS_PERMISSION_DENIED, NULL, "this token is not for the queue that it belongs to");
+  error_reason(&error, "QUEUE_NOT_GRANTED", NULL);
+  reply_error(turn, request, &error);
+  return false;
+}
+
 void send_event(struct turn *turn, struct request *request, const ProtobufCMessage *message) {
   struct release_item *item = release_add(turn->release, RELEASE_EVENT);
   item->request = request_ref(request);

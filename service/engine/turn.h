@@ -45,6 +45,8 @@ void reply_error(struct turn *turn, struct request *request, const struct error 
 /* Shorthand. */
 void reply_failure(struct turn *turn, struct request *request, enum status status, const char *field, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* May the caller use this queue? If not, PERMISSION_DENIED has been answered. */
+bool reply_unless_granted(struct turn *turn, struct request *request, const char *queue);
 void send_event(struct turn *turn, struct request *request, const ProtobufCMessage *message);
 
 /* New message of a type, initialised, in the arena. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "core/secret.h"
 #include "engine/page.h"
 #include "engine/queue_methods.h"
 #include "engine/queues.h"
@@ -10,22 +11,10 @@
 
 enum { TOKEN_BYTES = 32 };
 
-static void token_hash(const char *token, uint8_t out_hash[static 32]) {
-  GChecksum *checksum = g_checksum_new(G_CHECKSUM_SHA256);
-  g_checksum_update(checksum, (const guchar *)token, (gssize)strlen(token));
-  gsize length = 32;
-  g_checksum_get_digest(checksum, out_hash, &length);
-  g_checksum_free(checksum);
-}
-
-/* Takes the same time whatever the difference. */
 static bool token_is_right(const struct session *session, const char *token) {
-  uint8_t hash[32];
-  token_hash(token, hash);
-  unsigned difference = 0;
-  for (size_t i = 0; i < sizeof hash; i++)
-    difference |= hash[i] ^ session->token_hash[i];
-  return difference == 0;
+  uint8_t hash[SECRET_HASH_BYTES];
+  secret_hash(token, strlen(token), hash);
+  return secret_equal(hash, session->token_hash);
 }
 
 /* The session, or NULL with the request answered: a wrong token looks like no session. */
@@ -97,8 +86,8 @@ void register_apply(struct turn *turn, struct request *request) {
   }
   struct id id = id_make_v7(turn->now_ms, 0, engine_random(engine));
   char *token = token_new(turn);
-  uint8_t hash[32];
-  token_hash(token, hash);
+  uint8_t hash[SECRET_HASH_BYTES];
+  secret_hash(token, strlen(token), hash);
   struct session *session = session_add(turn, &id, message, hash);
   engine_log(engine, 1, "worker registered", "session=%s queues=%zu tasks=%zu concurrency=%u", id_text(turn->arena, &id),
              message->n_queues, message->n_tasks, message->concurrency);
@@ -203,6 +192,11 @@ void quiet_worker_apply(struct turn *turn, struct request *request) {
   struct session *session = find(turn, request, message->session_id, NULL);
   if (!session)
     return;
+  for (guint i = 0; i < session->subscriptions->len; i++) {
+    const struct subscription *subscription = g_ptr_array_index(session->subscriptions, i);
+    if (!reply_unless_granted(turn, request, subscription->queue->name))
+      return;
+  }
   session_quiet(turn, session, message->drain);
   Millrace__V1__QuietWorkerResponse *response =
       MESSAGE(turn->arena, Millrace__V1__QuietWorkerResponse, millrace__v1__quiet_worker_response__descriptor);

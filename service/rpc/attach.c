@@ -85,7 +85,9 @@ static void attach_message(struct stream *stream, grpc_byte_buffer *buffer) {
     stream_end(stream, NULL);
     return;
   }
-  enum status status = codec_flatten(buffer, &slice, &error);
+  enum status status = call_count_message(&stream->call, &error);
+  if (!status)
+    status = codec_flatten(buffer, &slice, &error);
   if (!status) {
     status = handle((struct attach *)stream, GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice), &error);
     grpc_slice_unref(slice);

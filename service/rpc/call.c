@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/call.h"
 
+#include <grpc/support/alloc.h>
+
+#include "rpc/auth.h"
 #include "rpc/codec.h"
+#include "rpc/rates.h"
+#include "rpc/scope.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -94,6 +99,7 @@ void call_release(struct call *call) {
   if (!call->route->path)
     grpc_call_details_destroy(&call->details);
   grpc_call_unref(call->call);
+  grant_unref(call->grant);
   g_free(call);
   pthread_mutex_lock(&server->lock);
   server->calls--;
@@ -102,12 +108,30 @@ void call_release(struct call *call) {
   pthread_mutex_unlock(&server->lock);
 }
 
+enum status call_count_message(const struct call *call, struct error *error) {
+  struct rates *rates = call->route->server->rates;
+  int64_t wait_ms;
+  if (!rates)
+    return STATUS_OK;
+  char *peer = grpc_call_get_peer(call->call);
+  bool fits = rates_take(rates, peer, g_get_monotonic_time() / 1000, &wait_ms);
+  gpr_free(peer);
+  if (fits)
+    return STATUS_OK;
+  error_set(error, STATUS_RESOURCE_EXHAUSTED, NULL,
+            "your address sends more messages a second than this server takes (--max-messages-per-second); send fewer");
+  error_reason(error, "TOO_MANY_MESSAGES", NULL);
+  error->retry_after_ms = wait_ms;
+  return STATUS_RESOURCE_EXHAUSTED;
+}
+
 void call_lasts(struct call *call, void (*stop)(struct call *call)) {
   struct rpc_server *server = call->route->server;
   call->link.data = call;
   call->stop = stop;
   pthread_mutex_lock(&server->lock);
   g_queue_push_tail_link(&server->lasting, &call->link);
+  auth_check_lasting(call); /* the grants may have changed since it came in */
   pthread_mutex_unlock(&server->lock);
 }
 
@@ -124,9 +148,9 @@ void call_stopping_error(struct error *error) {
   error->retry_after_ms = STOPPING_RETRY_MS;
 }
 
-enum status intake_open(struct route *route, grpc_byte_buffer *payload, struct intake *out_intake, struct error *error) {
-  struct rpc_server *server = route->server;
-  const struct method *method = route->method;
+enum status intake_open(const struct call *call, grpc_byte_buffer *payload, struct intake *out_intake, struct error *error) {
+  struct rpc_server *server = call->route->server;
+  const struct method *method = call->route->method;
   struct request *request = request_new(method, codec_arena_bytes_max(payload));
   ProtobufCMessage *message = NULL;
   enum status status = codec_unpack(payload, method->request, request->arena, &message, error);
@@ -138,11 +162,16 @@ enum status intake_open(struct route *route, grpc_byte_buffer *payload, struct i
     if (error)
       error->retry_after_ms = BUSY_RETRY_MS;
   }
+  request->message = message;
+  if (!status && call->grant && call->grant->queues) {
+    status = scope_check(call->grant, request, error);
+    if (status)
+      g_atomic_pointer_add(&server->requests_bytes, -(gssize)bytes);
+  }
   if (status) {
     request_unref(request);
     return status;
   }
-  request->message = message;
   *out_intake = (struct intake){request, bytes};
   return STATUS_OK;
 }

@@ -13,6 +13,7 @@
 #include <grpc/grpc.h>
 #include <pthread.h>
 
+#include "rpc/grants.h"
 #include "rpc/server.h"
 
 struct call;
@@ -55,6 +56,10 @@ struct rpc_server {
   size_t route_count;
   uint16_t *ports;
   size_t port_count;
+  struct rpc_audience audience;
+  struct secure *secure; /* NULL: nothing is encrypted */
+  struct rates *rates;   /* NULL: any number of calls */
+  bool asks_who;         /* there are grants, now and for good */
   struct health *health;
   struct reflection *reflection;
   gint serving;
@@ -66,6 +71,8 @@ struct rpc_server {
   bool shut_down;
   struct tag shut_down_tag;
   GQueue lasting;                /* struct call: those that a stop has to end */
+  pthread_mutex_t grants_lock;   /* of what follows; taken after `lock` */
+  struct grants *grants;         /* NULL: everybody may do everything */
   pthread_mutex_t deferred_lock; /* of what follows */
   struct deferred_list gathered; /* not let go yet */
   struct deferred_list rest;     /* left to the poller: an event is on its way to it */
@@ -86,7 +93,7 @@ struct route {
   const char *path;
   void *registered;
   const struct method *method;                                    /* NULL: not in the engine's table */
-  enum role role;                                                 /* ROLE_NONE: open to everybody */
+  enum role role;                                                 /* who may call; NONE: everybody */
   bool always;                                                    /* also while the server is not serving */
   bool payload;                                                   /* the first message comes with the call */
   size_t call_bytes;                                              /* of the structure that begins with struct call */
@@ -101,12 +108,16 @@ struct call {
   grpc_metadata_array metadata;
   grpc_call_details details; /* unknown methods only */
   grpc_byte_buffer *payload; /* NULL: the client sent none */
+  struct grant *grant;       /* the caller's; NULL: nobody asked */
   GList link;                /* among server->lasting */
   void (*stop)(struct call *call);
 };
 
 /* Ends the life of an accepted call: frees it with all that came with it. */
 void call_release(struct call *call);
+
+/* Counts a message that came in on the call (the call itself is one). RESOURCE_EXHAUSTED: its address sends too many. */
+enum status call_count_message(const struct call *call, struct error *error) STATUS_CHECK;
 
 /* From now on `stop` is called when the server stops, with its lock held: it makes the call end soon and releases nothing. */
 void call_lasts(struct call *call, void (*stop)(struct call *call));
@@ -119,8 +130,9 @@ struct intake {
   struct request *request; /* one reference; NULL: none */
   gsize bytes;
 };
-/* `payload` may be NULL (an empty message). RESOURCE_EXHAUSTED: too much under way. */
-enum status intake_open(struct route *route, grpc_byte_buffer *payload, struct intake *out_intake,
+/* `payload` may be NULL (an empty message). RESOURCE_EXHAUSTED: too much under way. PERMISSION_DENIED: it concerns a queue that
+ * is not the caller's to use. */
+enum status intake_open(const struct call *call, grpc_byte_buffer *payload, struct intake *out_intake,
                         struct error *error) STATUS_CHECK;
 void intake_close(struct rpc_server *server, struct intake *intake);
 

@@ -220,7 +220,8 @@ static void reflection_message(struct stream *stream, grpc_byte_buffer *buffer) 
     return;
   }
   struct arena *arena = arena_new(codec_arena_bytes_max(buffer));
-  if (codec_unpack(buffer, &grpc__reflection__v1__server_reflection_request__descriptor, arena, &message, &error)) {
+  if (call_count_message(&stream->call, &error) ||
+      codec_unpack(buffer, &grpc__reflection__v1__server_reflection_request__descriptor, arena, &message, &error)) {
     stream_end(stream, &error);
   } else {
     Response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
@@ -256,7 +257,7 @@ static void reflection_accept(struct call *call, const struct error *refused) {
 
 void reflection_route(struct route *route, const char *path) {
   route->path = path;
-  route->role = ROLE_NONE;
+  route->role = ROLE_ANY;
   route->always = true;
   route->call_bytes = sizeof(struct stream);
   route->accept = reflection_accept;

@@ -11,10 +11,13 @@
 
 #include "core/limits.h"
 #include "rpc/attach.h"
+#include "rpc/audit.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
 #include "rpc/health.h"
+#include "rpc/rates.h"
 #include "rpc/reflection.h"
+#include "rpc/secure.h"
 #include "rpc/stream.h"
 #include "rpc/streams.h"
 #include "rpc/unary.h"
@@ -24,7 +27,8 @@ enum {
   STREAM_BACKLOG_BYTES_DEFAULT = 32 << 20,
   TRANSPORT_BYTES_MAX = 512 << 20, /* what libgrpc may hold for all connections */
   HANDSHAKE_TIMEOUT_MS = 5000,
-  KEEPALIVE_MS = 30 * 1000, /* a peer that is silent for so long is asked whether it lives */
+  IDLE_MS_MAX = 15 * 60 * 1000, /* a connection without calls is closed; its client makes a new one when it needs one */
+  KEEPALIVE_MS = 30 * 1000,     /* a peer that is silent for so long is asked whether it lives */
   KEEPALIVE_TIMEOUT_MS = 10 * 1000,
   CLIENT_PING_INTERVAL_MIN_MS = 5000, /* clients that ask more often are sent away */
   CALLS_POSTED = 16,                  /* per route, ahead of their arrival */
@@ -64,13 +68,19 @@ static void call_discard(struct call *call) {
   g_free(call);
 }
 
-static enum status check_call(const struct call *call, struct error *error) {
+static enum status check_call(struct call *call, struct error *error) {
   const struct route *route = call->route;
   if (!route->always && !g_atomic_int_get(&route->server->serving)) {
     call_stopping_error(error);
     return STATUS_UNAVAILABLE;
   }
-  return auth_allow(route, call, error);
+  enum status status = call_count_message(call, error);
+  if (status)
+    return status;
+  status = auth_allow(route, call, error);
+  if (status)
+    audit_refusal(call, error);
+  return status;
 }
 
 static void call_arrived(struct tag *tag, bool ok) {
@@ -152,6 +162,7 @@ static void create_server(struct rpc_server *server, const struct rpc_options *o
       integer(GRPC_ARG_MAX_METADATA_SIZE, options->metadata_bytes_max ? options->metadata_bytes_max : METADATA_BYTES_MAX),
       integer(GRPC_ARG_MAX_CONCURRENT_STREAMS, options->streams_max ? options->streams_max : STREAMS_MAX_DEFAULT),
       integer(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS),
+      integer(GRPC_ARG_MAX_CONNECTION_IDLE_MS, IDLE_MS_MAX),
       integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
       integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
       integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
@@ -173,17 +184,19 @@ static enum status bind_addresses(struct rpc_server *server, const char *const *
   enum status status = STATUS_OK;
   server->port_count = g_strv_length((char **)addresses);
   server->ports = g_new0(uint16_t, server->port_count);
-  grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
   for (size_t i = 0; i < server->port_count && !status; i++) {
+    bool is_local = g_str_has_prefix(addresses[i], "unix:"); /* never leaves the machine */
+    grpc_server_credentials *credentials =
+        server->secure && !is_local ? secure_credentials(server->secure) : grpc_insecure_server_credentials_create();
     int port = grpc_server_add_http2_port(server->server, addresses[i], credentials);
+    grpc_server_credentials_release(credentials);
     if (port == 0)
       status =
           error_set(error, STATUS_UNAVAILABLE, NULL,
                     "can't listen on %s: the address is in use by another program, or is none of this machine's", addresses[i]);
-    else if (!g_str_has_prefix(addresses[i], "unix:"))
+    else if (!is_local)
       server->ports[i] = (uint16_t)port;
   }
-  grpc_server_credentials_release(credentials);
   return status;
 }
 
@@ -198,6 +211,12 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   struct rpc_server *server = g_new0(struct rpc_server, 1);
   server->engine = options->engine;
   server->hub = options->hub;
+  server->grants = options->take_grants;
+  server->asks_who = options->take_grants != NULL;
+  server->audience = options->audience;
+  server->rates = options->messages_per_second_max ? rates_new(options->messages_per_second_max) : NULL;
+  server->secure = options->tls ? secure_new(options->tls) : NULL;
+  pthread_mutex_init(&server->grants_lock, NULL);
   server->request_bytes_max = options->request_bytes_max ? options->request_bytes_max : REQUEST_BYTES_MAX;
   server->stream_backlog_bytes_max =
       options->stream_backlog_bytes_max ? options->stream_backlog_bytes_max : STREAM_BACKLOG_BYTES_DEFAULT;
@@ -248,6 +267,14 @@ void rpc_server_start(struct rpc_server *server) {
       post_call(&server->routes[i]);
   }
   server->poller = g_thread_new("rpc", poll_queue, server);
+}
+
+void rpc_server_set_grants(struct rpc_server *server, struct grants *take_grants) {
+  auth_set_grants(server, take_grants);
+}
+
+void rpc_server_set_tls(struct rpc_server *server, const struct tls_texts *tls) {
+  secure_set(server->secure, tls);
 }
 
 void rpc_server_set_serving(struct rpc_server *server, bool serving) {
@@ -328,11 +355,16 @@ void rpc_server_free(struct rpc_server *server) {
   grpc_completion_queue_destroy(server->queue);
   reflection_free(server->reflection);
   health_free(server->health);
+  grants_free(server->grants);
+  rates_free(server->rates);
+  pthread_mutex_destroy(&server->grants_lock);
   g_free(server->routes);
   g_free(server->ports);
   pthread_mutex_destroy(&server->lock);
   pthread_mutex_destroy(&server->deferred_lock);
   pthread_cond_destroy(&server->changed);
+  struct secure *secure = server->secure;
   g_free(server);
-  grpc_shutdown_blocking();
+  grpc_shutdown_blocking(); /* until then ports may ask for certificates */
+  secure_free(secure);
 }

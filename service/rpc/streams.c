@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/streams.h"
 
+#include "rpc/audit.h"
 #include "rpc/codec.h"
 #include "rpc/stream.h"
 
@@ -27,6 +28,7 @@ static bool watch_drained(struct request *request, int64_t wait_ms) {
 static void watch_done(struct request *request, const struct error *error, const ProtobufCMessage *response) {
   struct watch *watch = request->context;
   (void)response;
+  audit_action(&watch->stream.call, request, error);
   if (error && error->status == STATUS_RESOURCE_EXHAUSTED)
     stream_abort(&watch->stream, error);
   else
@@ -50,7 +52,7 @@ static const struct stream_events watch_events = {.left = watch_left, .freed = w
 static void watch_accept(struct call *call, const struct error *refused) {
   struct watch *watch = (struct watch *)call;
   struct error error;
-  if (!refused && intake_open(call->route, call->payload, &watch->intake, &error))
+  if (!refused && intake_open(call, call->payload, &watch->intake, &error))
     refused = &error;
   stream_open(&watch->stream, &watch_events);
   if (refused) {
@@ -152,7 +154,8 @@ static void work_done(struct request *request, const struct error *error, const 
 static struct work *work_new(struct pipeline *pipeline, grpc_byte_buffer *buffer) {
   struct work *work = g_new0(struct work, 1);
   work->pipeline = pipeline;
-  if (intake_open(pipeline->stream.call.route, buffer, &work->intake, &work->error)) {
+  if (call_count_message(&pipeline->stream.call, &work->error) ||
+      intake_open(&pipeline->stream.call, buffer, &work->intake, &work->error)) {
     work->has_failed = true;
     work->is_done = true;
   } else {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/unary.h"
 
+#include "rpc/audit.h"
 #include "rpc/codec.h"
 #include "rpc/status.h"
 
@@ -84,6 +85,7 @@ static void done(struct request *request, const struct error *error, const Proto
     call_stopping_error(&stopping);
     error = &stopping;
   }
+  audit_action(&unary->call, request, error);
   make_answer(unary, error, response);
   unary->start.start = start_deferred;
   call_defer(unary->call.route->server, &unary->start);
@@ -102,7 +104,7 @@ static void accept_call(struct call *call, const struct error *refused) {
   struct error error;
   unary->answered.ready = answered;
   unary->outstanding = 1;
-  if (!refused && intake_open(call->route, call->payload, &unary->intake, &error))
+  if (!refused && intake_open(call, call->payload, &unary->intake, &error))
     refused = &error;
   if (refused) {
     make_answer(unary, refused, NULL);

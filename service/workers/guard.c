@@ -9,7 +9,9 @@
  * first: one numbered n means that n are open, which is how the reserve is kept without knowing who uses the others.
  *
  * A TCP connection on which nothing was sent for HEAD_TICKS seconds after it was accepted has not finished its request head (or
- * its handshake), as the first thing that a served peer gets is an answer: it is shut down. Seconds are counted by the thread
+ * its handshake), as the first thing that a served peer gets is an answer: it is shut down. On the workers' port an answer is not
+ * enough: encryption answers before the head is there, and who was told 404 may stay connected. There a connection is shut down
+ * unless the hub has welcomed it. Seconds are counted by the thread
  * that sweeps: a process that was stopped itself blames nobody. */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +33,7 @@ enum {
   DESCRIPTORS_RESERVED_MIN = 64,  /* for the store and all else that opens files */
   DESCRIPTORS_RESERVED_SHARE = 8, /* or one in so many, if that is more */
   HEAD_TICKS = 5,
+  NEW_BURST_S = 20,    /* so many seconds' worth of new connections may come at once */
   SWEEP_MS_MIN = 50,   /* between two sweeps that a full house asks for */
   NAP_MS = 10,         /* when there is not even a descriptor to refuse with */
   PREFIX_BYTES_V6 = 8, /* a /64 is one address: its owner has all of it */
@@ -45,7 +48,9 @@ struct connection {
   int fd; /* its key */
   ino_t inode;
   struct peer peer;
+  in_port_t peer_port;
   bool is_tcp;
+  bool needs_welcome;
   bool answered;
   int ticks; /* sweeps by the second since it was accepted */
 };
@@ -56,10 +61,11 @@ static struct {
   pthread_cond_t stops;
   bool on;
   struct guard_limits limits;
+  in_port_t welcome_port;  /* in network order; 0: none */
   int fd_max;              /* accepted ones from here on are refused */
   int spare;               /* given up for a moment to refuse when there is no other; -1: gone */
   GHashTable *connections; /* fd -> struct connection */
-  GHashTable *peers;       /* struct peer -> count of connections */
+  GHashTable *peers;       /* struct peer -> struct record */
   int64_t swept_ms;
 } guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .spare = -1};
 
@@ -88,34 +94,94 @@ static bool peer_is_counted(const struct peer *peer) {
   return !peer_equal(peer, &nobody);
 }
 
-static struct peer peer_of(int fd) {
+static in_port_t port_of(const struct sockaddr_storage *address) {
+  if (address->ss_family == AF_INET)
+    return ((const struct sockaddr_in *)address)->sin_port;
+  return address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port : 0;
+}
+
+static struct peer peer_of_address(const struct sockaddr_storage *address) {
   struct peer peer = {{0}};
-  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
-  socklen_t length = sizeof address;
-  if (getpeername(fd, (struct sockaddr *)&address, &length) != 0)
-    return peer;
-  if (address.ss_family == AF_INET) {
-    memcpy(peer.bytes + 12, &((struct sockaddr_in *)&address)->sin_addr, 4);
+  if (address->ss_family == AF_INET) {
+    memcpy(peer.bytes + 12, &((const struct sockaddr_in *)address)->sin_addr, 4);
     peer.bytes[10] = peer.bytes[11] = 0xFF; /* as IPv6 writes it */
-  } else if (address.ss_family == AF_INET6) {
-    const struct in6_addr *full = &((struct sockaddr_in6 *)&address)->sin6_addr;
+  } else if (address->ss_family == AF_INET6) {
+    const struct in6_addr *full = &((const struct sockaddr_in6 *)address)->sin6_addr;
     memcpy(peer.bytes, full, IN6_IS_ADDR_V4MAPPED(full) || IN6_IS_ADDR_LOOPBACK(full) ? sizeof peer.bytes : PREFIX_BYTES_V6);
   }
   return peer;
 }
 
+static struct peer peer_of(int fd, in_port_t *out_port) {
+  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+  socklen_t length = sizeof address;
+  if (getpeername(fd, (struct sockaddr *)&address, &length) != 0)
+    address.ss_family = AF_UNSPEC;
+  *out_port = port_of(&address);
+  return peer_of_address(&address);
+}
+
+static in_port_t own_port(int fd) {
+  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+  socklen_t length = sizeof address;
+  return getsockname(fd, (struct sockaddr *)&address, &length) == 0 ? port_of(&address) : 0;
+}
+
+/* What is known of an address: kept as long as it has connections, or opened some lately. */
+struct record {
+  unsigned connections;
+  double tokens; /* each new connection takes one, time brings them back */
+  int64_t filled_ms;
+};
+
+/* Of an address that counts; made if need be. */
+static struct record *record_of(const struct peer *peer) {
+  struct record *record = g_hash_table_lookup(guard.peers, peer);
+  double most = NEW_BURST_S * (double)guard.limits.new_per_second_max;
+  int64_t now = now_ms();
+  if (!record) {
+    record = g_new0(struct record, 1);
+    record->tokens = most;
+    g_hash_table_insert(guard.peers, g_memdup2(peer, sizeof *peer), record);
+  } else {
+    double back = (double)(now - record->filled_ms) / 1000 * guard.limits.new_per_second_max;
+    record->tokens = MIN(most, record->tokens + back);
+  }
+  record->filled_ms = now;
+  return record;
+}
+
 static unsigned peer_count(const struct peer *peer) {
-  return GPOINTER_TO_UINT(g_hash_table_lookup(guard.peers, peer));
+  const struct record *record = g_hash_table_lookup(guard.peers, peer);
+  return record ? record->connections : 0;
 }
 
 static void peer_add(const struct peer *peer, int change) {
-  unsigned count = peer_count(peer) + (unsigned)change;
-  if (!peer_is_counted(peer))
-    return;
-  if (count == 0)
-    g_hash_table_remove(guard.peers, peer);
-  else
-    g_hash_table_insert(guard.peers, g_memdup2(peer, sizeof *peer), GUINT_TO_POINTER(count));
+  if (peer_is_counted(peer))
+    record_of(peer)->connections += (unsigned)change;
+}
+
+/* May it open one more now? */
+static bool peer_takes_token(const struct peer *peer) {
+  if (guard.limits.new_per_second_max == 0 || !peer_is_counted(peer))
+    return true;
+  struct record *record = record_of(peer);
+  if (record->tokens < 1)
+    return false;
+  record->tokens--;
+  return true;
+}
+
+static void forget_peers(void) {
+  GHashTableIter iterator;
+  gpointer value;
+  int64_t now = now_ms();
+  g_hash_table_iter_init(&iterator, guard.peers);
+  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
+    const struct record *record = value;
+    if (record->connections == 0 && now - record->filled_ms >= NEW_BURST_S * 1000)
+      g_hash_table_iter_remove(&iterator);
+  }
 }
 
 /* ---- the table; under the mutex ---- */
@@ -136,13 +202,15 @@ static void forget(int fd) {
   g_hash_table_remove(guard.connections, GINT_TO_POINTER(fd));
 }
 
-static void remember(int fd, const struct peer *peer) {
+static void remember(int fd, const struct peer *peer, in_port_t peer_port) {
   forget(fd); /* a descriptor given again: the one before is gone */
   struct connection *connection = g_new0(struct connection, 1);
   int domain = 0;
   socklen_t length = sizeof domain;
   connection->fd = fd;
   connection->peer = *peer;
+  connection->peer_port = peer_port;
+  connection->needs_welcome = guard.welcome_port != 0 && own_port(fd) == guard.welcome_port;
   connection->is_tcp = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain != AF_UNIX;
   if (!inode_of(fd, &connection->inode)) {
     g_free(connection);
@@ -176,13 +244,16 @@ static bool house_is_full(const struct peer *peer) {
 static bool admit(int fd) {
   if (fd >= guard.fd_max)
     return false;
-  struct peer peer = peer_of(fd);
+  in_port_t peer_port;
+  struct peer peer = peer_of(fd, &peer_port);
   forget(fd);
+  if (!peer_takes_token(&peer))
+    return false;
   if (house_is_full(&peer) && now_ms() - guard.swept_ms >= SWEEP_MS_MIN)
     sweep();
   if (house_is_full(&peer))
     return false;
-  remember(fd, &peer);
+  remember(fd, &peer, peer_port);
   return true;
 }
 
@@ -267,7 +338,8 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
 
 /* ---- by the second ---- */
 
-/* Shuts it down if nothing was ever sent on it. The copy keeps the descriptor from becoming another one's in between. */
+/* Shuts it down if nothing was ever sent on it, or if it has to be welcome and is not. The copy keeps the descriptor from
+ * becoming another one's in between. */
 static void check_head(struct connection *connection) {
   int copy = fcntl(connection->fd, F_DUPFD_CLOEXEC, 0);
   ino_t inode;
@@ -279,7 +351,7 @@ static void check_head(struct connection *connection) {
     /* A kernel too old to tell (before 4.19) gives less: nobody is blamed. */
     bool told = getsockopt(copy, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
                 length >= offsetof(struct tcp_info, tcpi_bytes_sent) + sizeof info.tcpi_bytes_sent;
-    if (told && info.tcpi_bytes_sent == 0)
+    if (connection->needs_welcome || (told && info.tcpi_bytes_sent == 0))
       shutdown(copy, SHUT_RDWR);
     connection->answered = true;
   }
@@ -288,6 +360,7 @@ static void check_head(struct connection *connection) {
 
 static void tick(void) {
   sweep();
+  forget_peers();
   GHashTableIter iterator;
   gpointer value;
   g_hash_table_iter_init(&iterator, guard.connections);
@@ -340,10 +413,31 @@ void guard_init(const struct guard_limits *limits) {
   guard.fd_max = descriptors - reserved;
   guard.spare = open_spare();
   guard.connections = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-  guard.peers = g_hash_table_new_full(peer_hash, peer_equal, g_free, NULL);
+  guard.peers = g_hash_table_new_full(peer_hash, peer_equal, g_free, g_free);
   guard.on = true;
   int failure = pthread_create(&guard.thread, NULL, run_guard, NULL);
   g_assert(failure == 0);
+  pthread_mutex_unlock(&guard.mutex);
+}
+
+void guard_want_welcome(uint16_t port) {
+  pthread_mutex_lock(&guard.mutex);
+  guard.welcome_port = htons(port);
+  pthread_mutex_unlock(&guard.mutex);
+}
+
+void guard_welcome(const struct sockaddr_storage *peer) {
+  struct peer wanted = peer_of_address(peer);
+  GHashTableIter iterator;
+  gpointer value;
+  pthread_mutex_lock(&guard.mutex);
+  if (guard.on)
+    g_hash_table_iter_init(&iterator, guard.connections);
+  while (guard.on && g_hash_table_iter_next(&iterator, NULL, &value)) {
+    struct connection *connection = value;
+    if (connection->needs_welcome && connection->peer_port == port_of(peer) && peer_equal(&connection->peer, &wanted))
+      connection->answered = true;
+  }
   pthread_mutex_unlock(&guard.mutex);
 }
 

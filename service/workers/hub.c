@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
+#include <nng/supplemental/tls/tls.h>
 #include <nng/transport/ws/websocket.h>
 #include <pthread.h>
 #include <string.h>
@@ -19,24 +20,28 @@
 #include "workers/bind.h"
 #include "workers/seat.h"
 
-enum { URL_BYTES = 256 };
+enum { URL_BYTES = 256, REBIND_TRIES = 100, REBIND_NAP_US = 20 * 1000 };
 static const char authorization_scheme[] = "Bearer ";
 
 struct hub {
   struct hub_options options;
-  char base_url[URL_BYTES]; /* scheme, host and port */
+  struct sockaddr_storage address; /* to bind */
+  char base_url[URL_BYTES];        /* scheme, host and port */
   uint16_t port;
   nng_socket reports;
+  nng_listener reports_listener;
   nng_aio *receiving;
   atomic_size_t unsent_bytes;
 
   pthread_mutex_t gate;
   pthread_mutex_t lock;
-  struct engine *engine; /* changed under both, read under either; NULL: nobody may join */
-  GHashTable *sessions;  /* struct id -> struct seat */
-  GHashTable *by_token;  /* its hash -> the same */
-  GHashTable *pipes;     /* id of a pipe let in -> struct id of its session, which may have ended */
-  uint64_t connections;  /* numbers given so far */
+  struct engine *engine;  /* changed under both, read under either; NULL: nobody may join */
+  GHashTable *sessions;   /* struct id -> struct seat */
+  GHashTable *by_token;   /* its hash -> the same */
+  GHashTable *pipes;      /* id of a pipe let in -> struct id of its session, which may have ended */
+  uint64_t connections;   /* numbers given so far */
+  nng_tls_config *tls;    /* NULL: no encryption */
+  bool is_changing_hands; /* between the old listeners and the new ones */
 
   /* Closing a socket blocks: a thread of its own does it. */
   pthread_t closer;
@@ -61,13 +66,13 @@ static void tell_reports(struct hub *hub, const struct id *session, uint64_t con
 /* ---- pipes ---- */
 
 /* Hash of the bearer token of the upgrade request. False: there is none. */
-static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]) {
+static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SECRET_HASH_BYTES]) {
   char *header;
   if (nng_pipe_get_string(pipe, NNG_OPT_WS_REQUEST_HEADER "Authorization", &header) != 0)
     return false;
   bool bearer = g_ascii_strncasecmp(header, authorization_scheme, strlen(authorization_scheme)) == 0;
   if (bearer)
-    seat_hash_token(header + strlen(authorization_scheme), out_hash);
+    secret_hash(header + strlen(authorization_scheme), strlen(header) - strlen(authorization_scheme), out_hash);
   nng_strfree(header);
   return bearer;
 }
@@ -75,6 +80,23 @@ static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SESSION_TOKEN_HASH_B
 static struct seat *session_of_pipe(struct hub *hub, nng_pipe pipe) {
   const struct id *id = g_hash_table_lookup(hub->pipes, GUINT_TO_POINTER(pipe.id));
   return id ? g_hash_table_lookup(hub->sessions, id) : NULL;
+}
+
+/* Tells the guard that this connection is a worker's. */
+static void welcome(nng_pipe pipe) {
+  struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+  nng_sockaddr address;
+  if (nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address) != 0)
+    return;
+  if (address.s_family == NNG_AF_INET) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&peer;
+    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = address.s_in.sa_port, .sin_addr = {address.s_in.sa_addr}};
+  } else if (address.s_family == NNG_AF_INET6) {
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&peer;
+    *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = address.s_in6.sa_port};
+    memcpy(&v6->sin6_addr, address.s_in6.sa_addr, sizeof v6->sin6_addr);
+  }
+  guard_welcome(&peer);
 }
 
 /* Takes in a pipe whose token fits. Under the gate; `lock` is held and given back. */
@@ -99,12 +121,13 @@ static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nn
 
 /* The pipe is still invisible to its socket. `named`: the session of its path; NULL: the token names it. */
 static void pipe_knocks(struct hub *hub, struct seat *named, enum pipe_kind kind, nng_pipe pipe) {
-  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
+  uint8_t hash[SECRET_HASH_BYTES];
   bool has_token = hash_pipe_token(pipe, hash);
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
   struct seat *session = has_token && hub->engine ? g_hash_table_lookup(hub->by_token, hash) : NULL;
   if (session && (!named || session == named)) {
+    welcome(pipe);
     admit(hub, session, kind, pipe);
     pthread_mutex_unlock(&hub->gate);
     return;
@@ -155,6 +178,9 @@ static void take_reports(struct hub *hub, nng_msg *take_message) {
   struct seat *session = session_of_pipe(hub, pipe);
   if (!session || session->pipes[PIPE_REPORTS].id != pipe.id || !hub->engine) {
     pthread_mutex_unlock(&hub->lock);
+  } else if (!seat_count_message(session, hub->options.messages_per_second_max)) {
+    seat_break_pipe(session, PIPE_REPORTS);
+    pthread_mutex_unlock(&hub->lock);
   } else if (session->link == SESSION_PAIR) {
     struct id id = session->id;
     uint64_t connection = session->connection;
@@ -182,6 +208,17 @@ static void received(void *context) {
 
 /* ---- what the engine asks for: under `lock` alone ---- */
 
+/* A session whose path can't be served can still attach over gRPC. While the port changes hands, hub_set_tls does it later. */
+static void serve_path(struct hub *hub, struct seat *session) {
+  struct error error;
+  if (!session->outbox || hub->is_changing_hands || outbox_listen(session->outbox, hub->tls, &error) == STATUS_OK)
+    return;
+  if (session->link != SESSION_APART) /* its pipes are on their way out, and need it until then */
+    return;
+  outbox_close(session->outbox);
+  session->outbox = NULL;
+}
+
 static void transport_session_open(void *context, const struct id *id, const uint8_t token_hash[32]) {
   struct hub *hub = context;
   pthread_mutex_lock(&hub->lock);
@@ -192,9 +229,9 @@ static void transport_session_open(void *context, const struct id *id, const uin
     g_snprintf(url, sizeof url, "%s/sessions/%s/jobs", hub->base_url, text);
     struct outbox_options outbox = {.url = url, .on_pipe = on_jobs_pipe, .context = session, .total_bytes = &hub->unsent_bytes};
     struct error error;
-    /* A session whose path can't be served can still attach over gRPC. */
     if (outbox_open(&outbox, &session->outbox, &error) != STATUS_OK)
       session->outbox = NULL;
+    serve_path(hub, session);
     g_hash_table_insert(hub->sessions, &session->id, session);
     g_hash_table_insert(hub->by_token, session->token_hash, session);
   }
@@ -259,12 +296,12 @@ struct transport hub_transport(struct hub *hub) {
 
 bool hub_attach(struct hub *hub, const struct id *id, const char *token, const struct hub_stream *stream,
                 uint64_t *out_connection) {
-  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
-  seat_hash_token(token, hash);
+  uint8_t hash[SECRET_HASH_BYTES];
+  secret_hash(token, strlen(token), hash);
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
   struct seat *session = hub->engine ? g_hash_table_lookup(hub->sessions, id) : NULL;
-  bool fits = session && seat_token_equal(session->token_hash, hash);
+  bool fits = session && secret_equal(session->token_hash, hash);
   uint64_t ended = 0;
   if (fits) {
     ended = seat_attach(session, stream, ++hub->connections);
@@ -321,7 +358,8 @@ static void *run_closer(void *context) {
 }
 
 /* The address to bind, and nng's URL: always the wildcard of its family (bind.h tells why). False: not an IP address. */
-static bool find_address(struct hub *hub, struct sockaddr_storage *out_address) {
+static bool find_address(struct hub *hub) {
+  struct sockaddr_storage *out_address = &hub->address;
   const char *host = hub->options.listen_host;
   if (!host || !*host || g_str_equal(host, "localhost"))
     host = "127.0.0.1";
@@ -333,8 +371,9 @@ static bool find_address(struct hub *hub, struct sockaddr_storage *out_address) 
   return out_address->ss_family != 0;
 }
 
-static void set_base_url(struct hub *hub, int family) {
-  g_snprintf(hub->base_url, sizeof hub->base_url, "ws://%s:%u", family == AF_INET ? "*" : "[::]", (unsigned)hub->port);
+static void set_base_url(struct hub *hub) {
+  g_snprintf(hub->base_url, sizeof hub->base_url, "%s://%s:%u", hub->tls ? "wss" : "ws",
+             hub->address.ss_family == AF_INET ? "*" : "[::]", (unsigned)hub->port);
 }
 
 /* The port that the listener got. */
@@ -348,29 +387,64 @@ static int find_port(nng_listener listener, uint16_t *out_port) {
   return 0;
 }
 
-/* Binds the port; 0 or nng's code. */
-static int listen_for_reports(struct hub *hub, const struct sockaddr_storage *address) {
+/* Binds the port and listens for reports; 0 or nng's code. */
+static int bind_port(struct hub *hub) {
   char url[URL_BYTES];
   g_snprintf(url, sizeof url, "%s/reports", hub->base_url);
-  int code;
-  if ((code = nng_socket_set_size(hub->reports, NNG_OPT_RECVMAXSZ, hub->options.reports_bytes_max)) != 0 ||
-      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_ADD_PRE, on_reports_pipe, hub)) != 0 ||
-      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_REM_POST, on_reports_pipe, hub)) != 0)
-    return code;
   nng_listener listener;
-  bind_instead_of_wildcard(address);
-  code = nng_listen(hub->reports, url, &listener, 0);
+  int code = nng_listener_create(&listener, hub->reports, url);
+  if (code != 0)
+    return code;
+  if (hub->tls)
+    code = nng_listener_set_ptr(listener, NNG_OPT_TLS_CONFIG, hub->tls);
+  bind_instead_of_wildcard(&hub->address);
+  if (code == 0)
+    code = nng_listener_start(listener, 0);
   bool replaced = bind_was_replaced();
   bind_instead_of_wildcard(NULL);
   if (code == 0)
     code = find_port(listener, &hub->port);
+  if (code != 0) {
+    nng_listener_close(listener);
+    return code;
+  }
+  g_assert(replaced); /* else the port is open to the world, or in use by ourselves */
+  hub->reports_listener = listener;
+  return 0;
+}
+
+static int open_reports(struct hub *hub) {
+  int code = nng_pull0_open(&hub->reports);
+  if (code != 0)
+    return code;
+  if ((code = nng_socket_set_size(hub->reports, NNG_OPT_RECVMAXSZ, hub->options.reports_bytes_max)) != 0 ||
+      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_ADD_PRE, on_reports_pipe, hub)) != 0 ||
+      (code = nng_pipe_notify(hub->reports, NNG_PIPE_EV_REM_POST, on_reports_pipe, hub)) != 0 || (code = bind_port(hub)) != 0)
+    nng_close(hub->reports);
+  return code;
+}
+
+/* At least TLS 1.2; 1.3 where nng's engine has it. */
+static int tls_config(const struct tls_texts *texts, nng_tls_config **out_config) {
+  nng_tls_config *config;
+  int code = nng_tls_config_alloc(&config, NNG_TLS_MODE_SERVER);
+  if (code != 0)
+    return code;
+  if ((code = nng_tls_config_version(config, NNG_TLS_1_2, NNG_TLS_1_3)) == 0 &&
+      (code = nng_tls_config_own_cert(config, texts->certificate, texts->key, NULL)) == 0 && texts->client_ca &&
+      (code = nng_tls_config_ca_chain(config, texts->client_ca, NULL)) == 0)
+    code = nng_tls_config_auth_mode(config, NNG_TLS_AUTH_MODE_REQUIRED);
   if (code == 0)
-    g_assert(replaced); /* else the port is open to the world, or in use by ourselves */
+    *out_config = config;
+  else
+    nng_tls_config_free(config);
   return code;
 }
 
 static void hub_free(struct hub *hub) {
   nng_aio_free(hub->receiving);
+  if (hub->tls)
+    nng_tls_config_free(hub->tls);
   g_hash_table_destroy(hub->pipes);
   g_hash_table_destroy(hub->by_token);
   g_hash_table_destroy(hub->sessions);
@@ -384,35 +458,93 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   struct hub *hub = g_new0(struct hub, 1);
   hub->options = *options;
   hub->port = options->port;
-  struct sockaddr_storage address;
-  if (!find_address(hub, &address)) {
+  if (!find_address(hub)) {
     error_set(error, STATUS_INVALID_ARGUMENT, "listen", "'%s' is no IP address to listen on", options->listen_host);
     g_free(hub);
     return STATUS_INVALID_ARGUMENT;
   }
   hub->options.listen_host = NULL; /* the caller's */
-  set_base_url(hub, address.ss_family);
+  hub->options.tls = NULL;
   pthread_mutex_init(&hub->gate, NULL);
   pthread_mutex_init(&hub->lock, NULL);
   pthread_cond_init(&hub->closer_wakes, NULL);
   hub->sessions = g_hash_table_new(id_hash, id_equal_pointers);
-  hub->by_token = g_hash_table_new(seat_token_hash, seat_token_equal);
+  hub->by_token = g_hash_table_new(secret_key_hash, secret_key_equal);
   hub->pipes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
   g_queue_init(&hub->closing);
-  int code = nng_aio_alloc(&hub->receiving, received, hub);
-  if (code == 0 && (code = nng_pull0_open(&hub->reports)) == 0 && (code = listen_for_reports(hub, &address)) != 0)
-    nng_close(hub->reports);
+  int code = options->tls ? tls_config(options->tls, &hub->tls) : 0;
+  set_base_url(hub);
+  if (code == 0 && (code = nng_aio_alloc(&hub->receiving, received, hub)) == 0)
+    code = open_reports(hub);
   if (code != 0) {
     error_set(error, STATUS_UNAVAILABLE, NULL, "cannot listen for workers on %s port %u: %s",
               options->listen_host ? options->listen_host : "localhost", (unsigned)options->port, nng_strerror(code));
     hub_free(hub);
     return STATUS_UNAVAILABLE;
   }
-  set_base_url(hub, address.ss_family);
+  set_base_url(hub); /* with the port */
   nng_recv_aio(hub->reports, hub->receiving);
   int failure = pthread_create(&hub->closer, NULL, run_closer, hub);
   g_assert(failure == 0);
   *out_hub = hub;
+  return STATUS_OK;
+}
+
+/* Closes all listeners. Without a lock: nng waits until nobody is knocking. */
+static void stop_listening(struct hub *hub) {
+  GArray *listeners = g_array_new(FALSE, FALSE, sizeof(nng_listener));
+  GHashTableIter iterator;
+  gpointer value;
+  pthread_mutex_lock(&hub->lock);
+  g_array_append_val(listeners, hub->reports_listener);
+  g_hash_table_iter_init(&iterator, hub->sessions);
+  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
+    struct seat *session = value;
+    if (session->outbox) {
+      nng_listener listener = outbox_take_listener(session->outbox);
+      g_array_append_val(listeners, listener);
+    }
+  }
+  pthread_mutex_unlock(&hub->lock);
+  for (guint i = 0; i < listeners->len; i++)
+    nng_listener_close(g_array_index(listeners, nng_listener, i)); /* one that is gone with its session does no harm */
+  g_array_free(listeners, TRUE);
+}
+
+/* The port may stay in use for a moment after its last listener was closed. */
+static int bind_port_again(struct hub *hub) {
+  int code = bind_port(hub);
+  for (int tries = 0; tries < REBIND_TRIES && code == NNG_EADDRINUSE; tries++) {
+    g_usleep(REBIND_NAP_US);
+    code = bind_port(hub);
+  }
+  return code;
+}
+
+enum status hub_set_tls(struct hub *hub, const struct tls_texts *tls, struct error *error) {
+  nng_tls_config *config;
+  g_assert(hub->tls);
+  int code = tls_config(tls, &config);
+  if (code != 0)
+    return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "the worker port can't use these certificates: %s",
+                     nng_strerror(code));
+  pthread_mutex_lock(&hub->lock);
+  nng_tls_config_free(hub->tls);
+  hub->tls = config;
+  hub->is_changing_hands = true;
+  pthread_mutex_unlock(&hub->lock);
+  stop_listening(hub);
+  code = bind_port_again(hub);
+  pthread_mutex_lock(&hub->lock);
+  hub->is_changing_hands = false;
+  GList *sessions = g_hash_table_get_values(hub->sessions);
+  for (GList *item = sessions; item && code == 0; item = item->next)
+    serve_path(hub, item->data);
+  g_list_free(sessions);
+  pthread_mutex_unlock(&hub->lock);
+  if (code != 0)
+    return error_set(error, STATUS_UNAVAILABLE, NULL, "the worker port %u could not be opened again: %s; restart the server",
+                     (unsigned)hub->port, nng_strerror(code));
   return STATUS_OK;
 }
 

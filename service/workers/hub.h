@@ -8,20 +8,28 @@
 #ifndef MILLRACE_WORKERS_HUB_H
 #define MILLRACE_WORKERS_HUB_H
 
+#include <sys/socket.h>
+
+#include "core/tls.h"
 #include "engine/engine.h"
 
 struct hub;
 
 struct hub_options {
-  const char *listen_host; /* an IP address; NULL: 127.0.0.1. Any Host header is served. */
-  uint16_t port;           /* 0: any free one, see hub_port */
+  const char *listen_host;     /* an IP address; NULL: 127.0.0.1. Any Host header is served. */
+  uint16_t port;               /* 0: any free one, see hub_port */
+  const struct tls_texts *tls; /* NULL: no encryption, ws instead of wss */
   size_t reports_bytes_max;
   unsigned sessions_max;
+  uint32_t messages_per_second_max; /* from one session; one that sends more loses its connection. 0: any number */
 };
 
 /* Binds the port; nobody can join before hub_start, which gives it the engine. */
 enum status hub_open(const struct hub_options *options, struct hub **out_hub, struct error *error) STATUS_CHECK;
 uint16_t hub_port(const struct hub *hub);
+/* Other certificates, for a hub that has some: listens anew, as a listener can't change its own. All WebSockets are closed; their
+ * workers come back within the grace. UNAVAILABLE: the port was lost in between, only gRPC streams go on. */
+enum status hub_set_tls(struct hub *hub, const struct tls_texts *tls, struct error *error) STATUS_CHECK;
 /* The callbacks for engine_options.transport. */
 struct transport hub_transport(struct hub *hub);
 void hub_start(struct hub *hub, struct engine *engine);
@@ -43,15 +51,19 @@ void hub_attach_reports(struct hub *hub, const struct id *session, uint64_t conn
 void hub_detach(struct hub *hub, const struct id *session, uint64_t connection);
 
 /* Guard of all ports: counts the connections accepted in the process, closes at once what is too much, shuts a TCP connection
- * that has got no answer for 5 s because its request head was never finished, and keeps gRPC and nng from ever seeing EMFILE. It
- * raises RLIMIT_NOFILE and keeps an eighth of it, at least 64 descriptors, for the rest of the process. Its accept and accept4
- * (guard.c) stand in place of the C library's in the program that calls this. */
+ * that has got no answer for 5 s because its request head was never finished (on the workers' port: that is no session's), and
+ * keeps gRPC and nng from ever seeing EMFILE. It raises RLIMIT_NOFILE and keeps an eighth of it, at least 64 descriptors, for the
+ * rest of the process. Its accept and accept4 (guard.c) stand in place of the C library's in the program that calls this. */
 struct guard_limits {
   unsigned connections_max;
   unsigned connections_per_address_max; /* an IPv6 /64 counts as one; unix sockets have none */
+  unsigned new_per_second_max;          /* from one address, and twenty times as many at once; 0: any number */
 };
 void guard_init(const struct guard_limits *limits);
 unsigned guard_connection_count(void);
+/* From now on a connection to this port of ours is shut down after 5 s unless its peer was welcomed. */
+void guard_want_welcome(uint16_t port);
+void guard_welcome(const struct sockaddr_storage *peer);
 void guard_stop(void); /* accept is the C library's again; call once no port listens; harmless without guard_init */
 
 #endif

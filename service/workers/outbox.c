@@ -11,6 +11,8 @@ enum { UNEXPECTED_BYTES_MAX = 1024 };
 
 struct outbox {
   nng_socket socket;
+  nng_listener listener; /* id 0: none */
+  char *url;
   nng_aio *aio; /* one send at a time: what waits stays ours, and can be forgotten */
   atomic_size_t *total_bytes;
   pthread_mutex_t mutex;
@@ -65,19 +67,42 @@ enum status outbox_open(const struct outbox_options *options, struct outbox **ou
     return failed(error, options->url, code);
   struct outbox *outbox = g_new0(struct outbox, 1);
   outbox->socket = socket;
+  outbox->url = g_strdup(options->url);
   outbox->total_bytes = options->total_bytes;
   pthread_mutex_init(&outbox->mutex, NULL);
   g_queue_init(&outbox->waiting);
   if ((code = nng_aio_alloc(&outbox->aio, sent, outbox)) == 0 &&
       (code = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, UNEXPECTED_BYTES_MAX)) == 0 &&
       (code = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_PRE, options->on_pipe, options->context)) == 0 &&
-      (code = nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, options->on_pipe, options->context)) == 0 &&
-      (code = nng_listen(socket, options->url, NULL, 0)) == 0) {
+      (code = nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, options->on_pipe, options->context)) == 0) {
     *out_outbox = outbox;
     return STATUS_OK;
   }
   outbox_close(outbox);
   return failed(error, options->url, code);
+}
+
+enum status outbox_listen(struct outbox *outbox, nng_tls_config *tls, struct error *error) {
+  nng_listener listener;
+  int code = nng_listener_create(&listener, outbox->socket, outbox->url);
+  if (code != 0)
+    return failed(error, outbox->url, code);
+  if (tls)
+    code = nng_listener_set_ptr(listener, NNG_OPT_TLS_CONFIG, tls);
+  if (code == 0)
+    code = nng_listener_start(listener, 0);
+  if (code != 0) {
+    nng_listener_close(listener);
+    return failed(error, outbox->url, code);
+  }
+  outbox->listener = listener;
+  return STATUS_OK;
+}
+
+nng_listener outbox_take_listener(struct outbox *outbox) {
+  nng_listener listener = outbox->listener;
+  outbox->listener = (nng_listener)NNG_LISTENER_INITIALIZER;
+  return listener;
 }
 
 /* Charges a message of `bytes`, unless that would pass a limit. */
@@ -135,5 +160,6 @@ void outbox_close(struct outbox *outbox) {
   outbox_clear(outbox);
   nng_aio_free(outbox->aio);
   pthread_mutex_destroy(&outbox->mutex);
+  g_free(outbox->url);
   g_free(outbox);
 }

@@ -6,6 +6,7 @@
 #define MILLRACE_WORKERS_OUTBOX_H
 
 #include <nng/nng.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdatomic.h>
 
 #include "core/error.h"
@@ -25,8 +26,12 @@ struct outbox_options {
   atomic_size_t *total_bytes; /* unsent bytes of all outboxes; outlives them */
 };
 
-/* Heap. Pipes may knock as soon as this runs, before it has returned. */
+/* Heap. Listens to nobody yet. */
 enum status outbox_open(const struct outbox_options *options, struct outbox **out_outbox, struct error *error) STATUS_CHECK;
+/* Listens on its path. Pipes may knock as soon as this runs, before it has returned. `tls` NULL: no encryption. */
+enum status outbox_listen(struct outbox *outbox, nng_tls_config *tls, struct error *error) STATUS_CHECK;
+/* The listener, which is the caller's to close from now on: that blocks until nobody is knocking, and closes the pipes. */
+nng_listener outbox_take_listener(struct outbox *outbox);
 /* Sends to whichever pipe stands, after all sent before. Copies. False: a limit would be passed; nothing was taken. */
 bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length);
 /* Forgets what was not handed to a pipe yet: none of it reaches a pipe that is added after this returns. */

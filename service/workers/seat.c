@@ -9,11 +9,11 @@ static bool pipe_stands(nng_pipe pipe) {
   return pipe.id != 0;
 }
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SESSION_TOKEN_HASH_BYTES]) {
+struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]) {
   struct seat *session = g_new0(struct seat, 1);
   session->hub = hub;
   session->id = *id;
-  memcpy(session->token_hash, token_hash, SESSION_TOKEN_HASH_BYTES);
+  memcpy(session->token_hash, token_hash, SECRET_HASH_BYTES);
   g_queue_init(&session->early);
   return session;
 }
@@ -29,28 +29,6 @@ void seat_free(struct seat *session) {
   outbox_close(session->outbox);
   forget_early(session);
   g_free(session);
-}
-
-void seat_hash_token(const char *token, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]) {
-  GChecksum *checksum = g_checksum_new(G_CHECKSUM_SHA256);
-  g_checksum_update(checksum, (const guchar *)token, -1);
-  gsize length = SESSION_TOKEN_HASH_BYTES;
-  g_checksum_get_digest(checksum, out_hash, &length);
-  g_checksum_free(checksum);
-}
-
-unsigned seat_token_hash(const void *hash) {
-  unsigned start; /* as random as the rest */
-  memcpy(&start, hash, sizeof start);
-  return start;
-}
-
-int seat_token_equal(const void *a, const void *b) {
-  const uint8_t *left = a, *right = b;
-  volatile uint8_t difference = 0;
-  for (int i = 0; i < SESSION_TOKEN_HASH_BYTES; i++)
-    difference |= left[i] ^ right[i];
-  return difference == 0;
 }
 
 static void close_pipe(struct seat *session, enum pipe_kind kind) {
@@ -88,6 +66,11 @@ void seat_break(struct seat *session) {
   if (session->link == SESSION_PAIR)
     for (enum pipe_kind kind = PIPE_JOBS; kind < PIPE_KINDS; kind++)
       nng_pipe_close(session->pipes[kind]);
+}
+
+void seat_break_pipe(struct seat *session, enum pipe_kind kind) {
+  if (pipe_stands(session->pipes[kind]))
+    nng_pipe_close(session->pipes[kind]);
 }
 
 void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
@@ -136,6 +119,15 @@ bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length) {
   bool sent = outbox_send(session->outbox, take_bytes, length);
   g_free(take_bytes);
   return sent;
+}
+
+bool seat_count_message(struct seat *session, uint32_t per_second_max) {
+  int64_t second = g_get_monotonic_time() / G_USEC_PER_SEC;
+  if (session->second != second)
+    session->second_messages = 0;
+  session->second = second;
+  session->second_messages++;
+  return per_second_max == 0 || session->second_messages <= per_second_max;
 }
 
 bool seat_keep_early(struct seat *session, nng_msg *take_message, size_t bytes_max) {

@@ -13,11 +13,11 @@
 
 #include <glib.h>
 
+#include "core/secret.h"
 #include "workers/hub.h"
 #include "workers/outbox.h"
 
 enum {
-  SESSION_TOKEN_HASH_BYTES = 32,   /* SHA-256 */
   SESSION_EARLY_MESSAGES_MAX = 16, /* kept of a reports pipe that waits for its jobs pipe */
 };
 
@@ -26,7 +26,7 @@ enum session_link { SESSION_APART, SESSION_PAIR, SESSION_STREAM };
 
 struct seat {
   struct id id;
-  uint8_t token_hash[SESSION_TOKEN_HASH_BYTES];
+  uint8_t token_hash[SECRET_HASH_BYTES];
   struct hub *hub;
   struct outbox *outbox;
   enum session_link link;
@@ -35,16 +35,13 @@ struct seat {
   struct hub_stream stream;   /* while link is SESSION_STREAM */
   GQueue early;               /* nng_msg: came before the jobs pipe did */
   size_t early_bytes;
+  int64_t second; /* the current one, and what came in it */
+  uint32_t second_messages;
 };
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SESSION_TOKEN_HASH_BYTES]);
+struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]);
 /* Blocks: see outbox_close. */
 void seat_free(struct seat *session);
-
-/* Tokens are known by their hashes. The latter two are for GHashTable; they compare in constant time. */
-void seat_hash_token(const char *token, uint8_t out_hash[SESSION_TOKEN_HASH_BYTES]);
-unsigned seat_token_hash(const void *hash);
-int seat_token_equal(const void *a, const void *b);
 
 /* Takes a pipe in; what is replaced is closed. `*out_ended` and `*out_begun` are the connections that ended and began by it, or
  * 0; `number` is what a new one would be called. */
@@ -62,8 +59,12 @@ uint64_t seat_end(struct seat *session);
 void seat_shut(struct seat *session);
 /* Closes pipes or stream, and leaves it to the news of their end to end the connection. */
 void seat_break(struct seat *session);
+/* The same for one pipe. */
+void seat_break_pipe(struct seat *session, enum pipe_kind kind);
 /* Sends over the connection that stands. False: it holds too much that is unsent. */
 bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length);
+/* Counts a message that came in. False: more than `per_second_max` did in this second (0: any number may). */
+bool seat_count_message(struct seat *session, uint32_t per_second_max);
 /* Keeps a message of a reports pipe that has no partner yet. False: too much; not taken. */
 bool seat_keep_early(struct seat *session, nng_msg *take_message, size_t bytes_max);
 /* Moves them to an empty queue, in order. */

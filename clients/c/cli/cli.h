@@ -52,7 +52,7 @@ struct command {
 /* Each ends with a row without a name. */
 extern const struct command job_commands[], schedule_commands[], chain_commands[], batch_commands[], queue_commands[],
     worker_commands[], server_commands[], top_commands[], backup_commands[], check_commands[], repair_commands[], dump_commands[],
-    completion_commands[];
+    token_commands[], tls_commands[], completion_commands[];
 extern const struct command *const all_commands[]; /* ends with NULL */
 
 /* ---- errors and calls ---- */

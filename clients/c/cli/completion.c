@@ -30,7 +30,7 @@ static void print_cases(void) {
       print_options(command->options);
       print_options(command->shared);
       if (!command->is_local)
-        printf(" --address --token --output");
+        printf(" --address --token-file --output");
       printf("\" ;;\n");
     }
   printf("  esac\n");
@@ -44,7 +44,7 @@ static int run_completion(struct cli *cli, int argc, char **argv) {
     return cli_fail(CLI_USAGE, "bash or zsh, not '%s'", argv[0]);
   if (is_zsh)
     printf("#compdef millrace\nautoload -U +X bashcompinit && bashcompinit\n");
-  printf("_millrace_words() {\n  names=\"\" options=\"--help --address --token --output\"\n");
+  printf("_millrace_words() {\n  names=\"\" options=\"--help --address --token-file --output\"\n");
   print_cases();
   printf("}\n_millrace() {\n  local word=\"${COMP_WORDS[COMP_CWORD]}\" names options\n"
          "  _millrace_words \"${COMP_WORDS[1]}\" \"${COMP_WORDS[2]}\"\n"

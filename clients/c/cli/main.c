@@ -6,20 +6,22 @@
 
 #include "cli.h"
 
-const struct command *const all_commands[] = {
-    job_commands, schedule_commands, chain_commands, batch_commands,  queue_commands, worker_commands,     server_commands,
-    top_commands, backup_commands,   check_commands, repair_commands, dump_commands,  completion_commands, NULL};
+const struct command *const all_commands[] = {job_commands,    schedule_commands, chain_commands,      batch_commands,
+                                              queue_commands,  worker_commands,   server_commands,     top_commands,
+                                              backup_commands, check_commands,    repair_commands,     dump_commands,
+                                              token_commands,  tls_commands,      completion_commands, NULL};
 
 static struct {
   char *address;
-  char *token;
+  char *token_file;
   char *output;
 } global;
 
 static const GOptionEntry global_options[] = {
     {"address", 0, 0, G_OPTION_ARG_STRING, &global.address,
      "Server: host:port or unix:/path (MILLRACE_ADDRESS; default 127.0.0.1:7070)", "ADDRESS"},
-    {"token", 0, 0, G_OPTION_ARG_STRING, &global.token, "Token (better: MILLRACE_TOKEN)", "TOKEN"},
+    {"token-file", 0, 0, G_OPTION_ARG_FILENAME, &global.token_file,
+     "File with the token (MILLRACE_TOKEN_FILE, or the token itself: MILLRACE_TOKEN)", "FILE"},
     {"output", 'o', 0, G_OPTION_ARG_STRING, &global.output, "table (default) or json", "FORMAT"},
     {NULL, 0, 0, 0, NULL, NULL, NULL}};
 
@@ -44,7 +46,8 @@ static void print_commands(const char *group) {
 static void print_help(void) {
   printf("millrace: create jobs, run them, look after them.\n\nUsage: millrace COMMAND [OPTION…]\n\n");
   print_commands(NULL);
-  printf("\n`millrace COMMAND --help` tells more. Environment: MILLRACE_ADDRESS, MILLRACE_TOKEN, MILLRACE_WORKER_URL.\n%s\n",
+  printf("\n`millrace COMMAND --help` tells more. Environment: MILLRACE_ADDRESS, MILLRACE_WORKER_URL,\n"
+         "MILLRACE_TOKEN or MILLRACE_TOKEN_FILE; files for encryption: MILLRACE_CA, MILLRACE_CERTIFICATE, MILLRACE_KEY.\n%s\n",
          footer);
 }
 
@@ -132,7 +135,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
   if (argc - 1 < command->arguments_min || (command->arguments_max >= 0 && argc - 1 > command->arguments_max))
     return cli_fail(CLI_USAGE, "usage: %s %s", g_get_prgname(), command->arguments ? command->arguments : "");
   struct millrace_error error;
-  const struct millrace_client_options options = {.address = global.address, .token = global.token};
+  const struct millrace_client_options options = {.address = global.address, .token_file = global.token_file};
   if (!command->is_local && millrace_client_new(&options, &cli.client, &error) != MILLRACE_OK)
     return cli_fail(CLI_USAGE, "%s", error.message);
   cli.box = box_new();

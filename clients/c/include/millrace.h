@@ -275,6 +275,12 @@ struct millrace_client_options {
   const char *address; /* "host:port" or "unix:/path". NULL: MILLRACE_ADDRESS, else 127.0.0.1:7070 */
   const char *token;   /* NULL: MILLRACE_TOKEN, else none */
   int64_t timeout_ms;  /* of each call; 0: 30,000 */
+  /* Files, read when the client is made. */
+  const char *token_file;       /* with the token, if `token` is NULL. NULL: MILLRACE_TOKEN_FILE */
+  const char *ca_file;          /* PEM of the authorities that may have signed the server's certificate: turns encryption on
+                                   (not on unix sockets). NULL: MILLRACE_CA, else no encryption */
+  const char *certificate_file; /* PEM of the client's own, if the server asks for it. NULL: MILLRACE_CERTIFICATE, else none */
+  const char *key_file;         /* of its key. NULL: MILLRACE_KEY */
 };
 
 /* Makes a client; connects with the first call. `options` may be NULL. */

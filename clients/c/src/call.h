@@ -31,6 +31,10 @@ enum millrace_code call(struct millrace_client *client, struct method method, co
 
 /* The host to dial for the worker port: 127.0.0.1 for localhost and unix sockets. Free with g_free. */
 char *client_dialled_host(const struct millrace_client *client);
+/* The name in the server's certificate. */
+char *client_server_name(const struct millrace_client *client);
+/* For connections besides the client's own. */
+const struct tls *client_tls(const struct millrace_client *client);
 
 /* Shared with stream.c. */
 grpc_byte_buffer *call_pack(const ProtobufCMessage *message);

@@ -38,7 +38,15 @@ static grpc_arg integer_argument(const char *key, int value) {
   return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
 }
 
-static grpc_channel *open_channel(const char *address) {
+/* A unix socket never leaves the machine: its server does not encrypt it. */
+static grpc_channel_credentials *credentials_new(const char *address, const struct tls *tls) {
+  if (!tls->ca || g_str_has_prefix(address, "unix:"))
+    return grpc_insecure_credentials_create();
+  grpc_ssl_pem_key_cert_pair pair = {.private_key = tls->key, .cert_chain = tls->certificate};
+  return grpc_ssl_credentials_create(tls->ca, tls->key ? &pair : NULL, NULL, NULL);
+}
+
+static grpc_channel *open_channel(const char *address, const struct tls *tls) {
   grpc_arg list[] = {
       integer_argument(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MESSAGE_BYTES_MAX),
       integer_argument(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_FIRST_MS),
@@ -53,14 +61,10 @@ static grpc_channel *open_channel(const char *address) {
        .value.string = (char *)"millrace-c/" MILLRACE_VERSION},
   };
   grpc_channel_args arguments = {.num_args = G_N_ELEMENTS(list), .args = list};
-  grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+  grpc_channel_credentials *credentials = credentials_new(address, tls);
   grpc_channel *channel = grpc_channel_create(address, credentials, &arguments);
   grpc_channel_credentials_release(credentials);
   return channel;
-}
-
-static const char *first_set(const char *a, const char *b, const char *c) {
-  return a && *a ? a : b && *b ? b : c;
 }
 
 static bool address_is_plausible(const char *address) {
@@ -76,17 +80,27 @@ enum millrace_code millrace_client_new(const struct millrace_client_options *opt
   static const struct millrace_client_options none;
   if (!options)
     options = &none;
-  const char *address = first_set(options->address, g_getenv("MILLRACE_ADDRESS"), "127.0.0.1:7070");
-  const char *token = first_set(options->token, g_getenv("MILLRACE_TOKEN"), NULL);
+  const char *address = options->address && *options->address ? options->address : g_getenv("MILLRACE_ADDRESS");
+  if (!address || !*address)
+    address = "127.0.0.1:7070";
   if (!address_is_plausible(address))
     return fault_set(error, MILLRACE_INVALID_ARGUMENT, "address",
                      "'%s' is not an address: host:port or unix:/path (MILLRACE_ADDRESS)", address);
+  g_autofree char *token = NULL;
+  struct tls tls;
+  enum millrace_code code = token_read(options, &token, error);
+  if (code != MILLRACE_OK)
+    return code;
   if (token && !grpc_header_nonbin_value_is_legal(grpc_slice_from_static_string(token)))
     return fault_set(error, MILLRACE_INVALID_ARGUMENT, "token",
                      "the token (MILLRACE_TOKEN) has characters that no header can carry");
+  code = tls_read(options, &tls, error);
+  if (code != MILLRACE_OK)
+    return code;
   grpc_init();
   struct millrace_client *client = g_new0(struct millrace_client, 1);
   client->address = g_strdup(address);
+  client->tls = tls;
   client->has_token = token != NULL;
   g_autofree char *authorization = g_strconcat("Bearer ", token ? token : "", NULL);
   client->authorization = grpc_slice_from_copied_string(authorization);
@@ -94,7 +108,7 @@ enum millrace_code millrace_client_new(const struct millrace_client_options *opt
   pthread_mutex_init(&client->lock, NULL);
   pthread_cond_init(&client->idle, NULL);
   g_queue_init(&client->live);
-  client->channel = open_channel(address);
+  client->channel = open_channel(address, &tls);
   client->queue = grpc_completion_queue_create_for_next(NULL);
   if (pthread_create(&client->poller, NULL, poll_queue, client->queue))
     g_error("no thread left for a client");
@@ -119,6 +133,7 @@ void millrace_client_free(struct millrace_client *client) {
   pthread_mutex_destroy(&client->lock);
   pthread_cond_destroy(&client->idle);
   g_free(client->address);
+  tls_fini(&client->tls);
   grpc_slice_unref(client->authorization);
   g_free(client);
   grpc_shutdown_blocking();
@@ -126,6 +141,17 @@ void millrace_client_free(struct millrace_client *client) {
 
 const char *millrace_client_address(const struct millrace_client *client) {
   return client->address;
+}
+
+const struct tls *client_tls(const struct millrace_client *client) {
+  return &client->tls;
+}
+
+char *client_server_name(const struct millrace_client *client) {
+  if (g_str_has_prefix(client->address, "unix:"))
+    return g_strdup("localhost");
+  const char *start = client->address + (client->address[0] == '[' ? 1 : 0);
+  return g_strndup(start, strcspn(start, client->address[0] == '[' ? "]" : ":"));
 }
 
 char *client_dialled_host(const struct millrace_client *client) {

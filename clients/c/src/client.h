@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "millrace.h"
+#include "tls.h"
 
 /* The tag of a batch of gRPC operations. */
 struct operation {
@@ -24,6 +25,7 @@ struct live_call {
 
 struct millrace_client {
   char *address;
+  struct tls tls;
   bool has_token;
   grpc_slice authorization; /* "Bearer …" */
   int64_t timeout_ms;

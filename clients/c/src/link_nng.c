@@ -3,9 +3,12 @@
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <nng/supplemental/tls/tls.h>
 
+#include "call.h"
 #include "fault.h"
 #include "link.h"
+#include "tls.h"
 
 /* nng would dial again by itself; the session decides that. */
 enum { NO_REDIAL_MS = 24 * 3600 * 1000, FRAGMENT_BYTES_MAX = 1024 * 1024 };
@@ -17,6 +20,7 @@ struct nng_link {
   nng_socket reports;
   nng_aio *receiving;
   nng_aio *sending;
+  nng_tls_config *tls; /* NULL: no encryption */
 };
 
 static void pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *data) {
@@ -75,7 +79,36 @@ static void nng_link_close(struct link *link) {
   nng_aio_stop(self->sending);
   nng_aio_free(self->receiving);
   nng_aio_free(self->sending);
+  if (self->tls)
+    nng_tls_config_free(self->tls);
   g_free(self);
+}
+
+/* The name that the server's certificate must have: as the client dialled it, unless the server told another host. */
+static char *server_name(const struct link_target *target) {
+  const char *start = target->url + strlen("wss://");
+  bool is_v6 = *start == '[';
+  start += is_v6 ? 1 : 0;
+  g_autofree char *host = g_strndup(start, strcspn(start, is_v6 ? "]" : ":/"));
+  g_autofree char *dialled = client_dialled_host(target->client);
+  return strcmp(host, dialled) == 0 ? client_server_name(target->client) : g_steal_pointer(&host);
+}
+
+static int set_up_tls(struct nng_link *self, const struct link_target *target) {
+  const struct tls *tls = client_tls(target->client);
+  if (!g_str_has_prefix(target->url, "wss:"))
+    return 0;
+  g_autofree char *name = server_name(target);
+  int problem = nng_tls_config_alloc(&self->tls, NNG_TLS_MODE_CLIENT);
+  if (!problem)
+    problem = nng_tls_config_auth_mode(self->tls, NNG_TLS_AUTH_MODE_REQUIRED);
+  if (!problem)
+    problem = nng_tls_config_server_name(self->tls, name);
+  if (!problem && tls->ca)
+    problem = nng_tls_config_ca_chain(self->tls, tls->ca, NULL);
+  if (!problem && tls->certificate)
+    problem = nng_tls_config_own_cert(self->tls, tls->certificate, tls->key, NULL);
+  return problem;
 }
 
 static int dial(struct nng_link *self, nng_socket socket, const char *url, const char *path, const char *headers) {
@@ -89,6 +122,8 @@ static int dial(struct nng_link *self, nng_socket socket, const char *url, const
   if (problem)
     return problem;
   problem = nng_dialer_set_string(dialer, NNG_OPT_WS_REQUEST_HEADERS, headers);
+  if (!problem && self->tls)
+    problem = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, self->tls);
   return problem ? problem : nng_dialer_start(dialer, 0);
 }
 
@@ -105,6 +140,8 @@ enum millrace_code link_open_nng(const struct link_target *target, const struct 
     problem = nng_pull0_open(&self->jobs);
   if (!problem)
     problem = nng_push0_open(&self->reports);
+  if (!problem)
+    problem = set_up_tls(self, target);
   if (!problem)
     problem = dial(self, self->jobs, target->url, target->jobs_path, headers);
   if (!problem)

@@ -173,9 +173,11 @@ def fails(code, field=None, reason=None, text=None):
 class Client:
     """Calls by name: client.GetJob(id=...). Keyword arguments make the request; `timeout_s` is the transport's."""
 
-    def __init__(self, target, metadata=()):
+    def __init__(self, target, metadata=(), token=None, credentials=None):
+        """`credentials`: of grpc, for an encrypted connection."""
         self.target = target
-        self._metadata = list(metadata)
+        self._metadata = [*metadata, *([("authorization", f"Bearer {token}")] if token else [])]
+        self._credentials = credentials
         self._channel = None
         self.reset()
 
@@ -184,10 +186,11 @@ class Client:
         self.close()
         for name in METHODS:
             self.__dict__.pop(name, None)
-        self._channel = grpc.insecure_channel(self.target, options=[
-            ("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20),
-            ("grpc.max_send_message_length", 64 << 20), ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 10000), ("grpc.max_reconnect_backoff_ms", 200)])
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20),
+                   ("grpc.max_send_message_length", 64 << 20), ("grpc.initial_reconnect_backoff_ms", 50),
+                   ("grpc.min_reconnect_backoff_ms", 10000), ("grpc.max_reconnect_backoff_ms", 200)]
+        self._channel = (grpc.secure_channel(self.target, self._credentials, options=options) if self._credentials
+                         else grpc.insecure_channel(self.target, options=options))
 
     def close(self):
         """Ends all calls. Harmless again."""

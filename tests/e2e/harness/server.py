@@ -36,6 +36,8 @@ class Server:
         self.ports = {}
         self.process = None
         self.client = None
+        self.credentials = None      # of grpc, when it encrypts
+        self.ssl_context = None      # for its WebSockets then
         self.check_on_exit = True
         self.ready_s = None
 
@@ -87,7 +89,7 @@ class Server:
                 return False
             time.sleep(0.005)
         if self.client is None:
-            self.client = api.Client(self.target)
+            self.client = api.Client(self.target, credentials=self.credentials)
         else:
             self.client.reset()
         return api.eventually_serving(self.client, self.patience_s, self.is_alive)
@@ -194,12 +196,12 @@ class Server:
 
     # ---- shorthands ----
 
-    def wait_for_state(self, job_id, *states, timeout_s=SOON_S):
+    def wait_for_state(self, job_id, *states, timeout_s=SOON_S, client=None):
         """Waits until the job is in one of these states and returns it."""
         names = [api.JobState(state).name for state in states]
 
         def look():
-            job = self.client.job(job_id)
+            job = (client or self.client).job(job_id)
             assert job.state in states, f"is {api.JobState(job.state).name}, should be {names}\n{job}"
             return job
 

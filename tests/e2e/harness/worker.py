@@ -39,8 +39,9 @@ def run(coroutine, timeout_s=SOON_S):
 class WebSocketPipe:
     """The two paths of a session, as a client without nng sees them."""
 
-    def __init__(self, base, registered, token, on_message):
+    def __init__(self, base, registered, token, on_message, ssl_context=None):
         self._on_message = on_message
+        self._ssl = {"ssl": ssl_context} if ssl_context else {}
         self._header = {"Authorization": f"Bearer {token}"}
         self._fragment_bytes = registered.limits.fragment_bytes_max or 65536
         self._urls = (base + registered.jobs_path, base + registered.reports_path)
@@ -53,7 +54,7 @@ class WebSocketPipe:
         self._sockets = []
         for url, protocol in zip(self._urls, ("push.sp.nanomsg.org", "pull.sp.nanomsg.org")):
             self._sockets.append(await websockets.connect(url, subprotocols=[protocol], extra_headers=self._header, max_size=None,
-                                                          compression=None, ping_interval=None, close_timeout=1))
+                                                          compression=None, ping_interval=None, close_timeout=1, **self._ssl))
         self._reader = asyncio.ensure_future(self._read())
         self._watcher = asyncio.ensure_future(self._watch())
 
@@ -156,7 +157,7 @@ class Worker:
         self._beat = None
         self._lock = None
         self.host = None
-        self.client = api.Client(server.target)
+        self.client = api.Client(server.target, credentials=server.credentials)
         self.request = api.RegisterRequest(
             queues=[q if not isinstance(q, (str, tuple)) else api.WorkerQueue(name=q) if isinstance(q, str)
                     else api.WorkerQueue(name=q[0], weight=q[1]) for q in queues],
@@ -189,7 +190,7 @@ class Worker:
         if self._lock is None:
             self._lock = asyncio.Lock()
         if self.transport == "ws":
-            pipe = WebSocketPipe(self.base_url(), self.registered, token, self._message)
+            pipe = WebSocketPipe(self.base_url(), self.registered, token, self._message, self.server.ssl_context)
         else:
             pipe = AttachPipe(self.server.target, self.registered, token, self._message)
         self._pipe = pipe

@@ -42,8 +42,13 @@ struct request *request_ref(struct request *request) {
 void request_unref(struct request *request) {
   if (!g_atomic_int_dec_and_test(&request->references))
     return;
+  g_strfreev(request->queues);
   arena_free(request->arena);
   g_free(request);
+}
+
+bool request_may_use(const struct request *request, const char *queue) {
+  return !request->queues || g_strv_contains((const char *const *)request->queues, queue);
 }
 
 static void finish(struct request *request, const struct error *error, const ProtobufCMessage *response) {

@@ -119,6 +119,26 @@ static void wrong_flags(void **state) {
   assert_refused("leave out --data-dir", "--dev", "--data-dir", "x");
 }
 
+static void encryption_and_tokens_open_the_network(void **state) {
+  (void)state;
+  struct config config;
+  struct error error;
+  assert_refused("--tls-key", "--tls-cert", "a");
+  assert_refused("--tls-cert", "--tls-client-ca", "a");
+  assert_refused("does not ask who calls", "--listen", "0.0.0.0:1", "--tls-cert", "a", "--tls-key", "b");
+  assert_refused("could be read on the way", "--listen", "0.0.0.0:1", "--token-file", "a");
+  assert_refused("--monitor-public", "--monitor-listen", "0.0.0.0:1", "--tls-cert", "a", "--tls-key", "b", "--token-file", "c");
+  assert_int_equal(READ(&config, &error, "--listen", "0.0.0.0:1", "--worker-listen", "[::]:1", "--tls-cert", "a", "--tls-key",
+                        "b", "--token-file", "c"),
+                   STATUS_OK);
+  config_fini(&config);
+  assert_int_equal(READ(&config, &error, "--listen", "0.0.0.0:1", "--tls-cert", "a", "--tls-key", "b", "--tls-client-ca", "c"),
+                   STATUS_OK);
+  config_fini(&config);
+  assert_int_equal(READ(&config, &error, "--monitor-listen", "0.0.0.0:1", "--monitor-public"), STATUS_OK);
+  config_fini(&config);
+}
+
 static void reachable_addresses_need_insecure(void **state) {
   (void)state;
   static const char *const reachable[] = {"0.0.0.0:1", "[::]:1", "192.168.0.1:1", "example.org:1"};
@@ -201,6 +221,7 @@ int main(void) {
       cmocka_unit_test(wrong_files),
       cmocka_unit_test(wrong_flags),
       cmocka_unit_test(advertised),
+      cmocka_unit_test(encryption_and_tokens_open_the_network),
       cmocka_unit_test(reachable_addresses_need_insecure),
       cmocka_unit_test(log_lines_can_not_be_forged),
   };

@@ -239,6 +239,45 @@ static void half_a_head_is_cut_off(void) {
   stop_server();
 }
 
+/* Answered, but no worker's: it may stay no longer than who never finished a request. */
+static void who_is_not_welcome_is_cut_off(void) {
+  struct guard_limits limits = {.connections_max = 1000, .connections_per_address_max = 1000};
+  guard_init(&limits);
+  uint16_t port = start_server();
+  guard_want_welcome(port);
+  int guest = dial(port), stranger = dial(port);
+  struct sockaddr_storage own;
+  socklen_t length = sizeof own;
+  g_assert(getsockname(guest, (struct sockaddr *)&own, &length) == 0);
+  say(guest, whole_request);
+  say(stranger, whole_request);
+  char text[512];
+  g_assert(stirs(guest, WAIT_MS) && recv(guest, text, sizeof text, 0) > 0);
+  g_assert(stirs(stranger, WAIT_MS) && recv(stranger, text, sizeof text, 0) > 0);
+  guard_welcome(&own);
+  g_assert(stirs(stranger, HEAD_MS_MAX) && is_closed(stranger));
+  say(guest, whole_request);
+  g_assert(stirs(guest, WAIT_MS) && !is_closed(guest));
+  close(guest);
+  close(stranger);
+  wait_for_count(0);
+  stop_server();
+}
+
+static void new_connections_are_counted_by_the_second(void) {
+  struct guard_limits limits = {.connections_max = 1000, .connections_per_address_max = 1000, .new_per_second_max = 1};
+  guard_init(&limits);
+  uint16_t port = start_server();
+  wait_until_served(port);
+  unsigned served = 0;
+  for (int i = 0; i < 60; i++)
+    served += is_served(port) ? 1 : 0;
+  g_assert_cmpuint(served, >=, 10);
+  g_assert_cmpuint(served, <, 50);
+  wait_until_served(port); /* the next second */
+  stop_server();
+}
+
 /* gRPC calls accept4, and its unix sockets have no address. */
 static void unix_sockets_count_in_total_only(void) {
   struct guard_limits limits = {.connections_max = 3, .connections_per_address_max = 1};
@@ -292,6 +331,7 @@ int main(void) {
   static struct scene scenes[] = {
       SCENE(connections_are_limited_and_come_back), SCENE(one_address_leaves_room_for_others),
       SCENE(no_lack_of_descriptors_is_seen),        SCENE(half_a_head_is_cut_off),
+      SCENE(who_is_not_welcome_is_cut_off),         SCENE(new_connections_are_counted_by_the_second),
       SCENE(unix_sockets_count_in_total_only),
   };
   struct CMUnitTest tests[G_N_ELEMENTS(scenes)];

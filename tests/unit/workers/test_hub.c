@@ -63,9 +63,9 @@ static void token_of(const struct id *session, char out_token[64]) {
 
 static void open_session(const struct id *session) {
   char token[64];
-  uint8_t hash[SESSION_TOKEN_HASH_BYTES];
+  uint8_t hash[SECRET_HASH_BYTES];
   token_of(session, token);
-  seat_hash_token(token, hash);
+  secret_hash(token, strlen(token), hash);
   transport.session_open(transport.context, session, hash);
 }
 
