@@ -26,6 +26,9 @@ public final class Bench {
   private static final int PREFETCH = 400;
   private static final JobSpec JOB = JobSpec.builder("noop").queue("bench").kwarg("to", "a@example.org").kwarg("n", 1).build();
 
+  /** Kept, or its level would be forgotten with it. */
+  private static final Logger LOGGER = Logger.getLogger("io.millrace");
+
   private final long nanos;
 
   private Bench(double seconds) {
@@ -34,7 +37,7 @@ public final class Bench {
 
   /** Prints one figure a line. */
   public static void main(String[] arguments) throws Exception {
-    Logger.getLogger("io.millrace").setLevel(Level.SEVERE); // a line per job would be the slowest part
+    LOGGER.setLevel(Level.SEVERE); // a line per job would be the slowest part
     Bench bench = new Bench(arguments.length > 0 ? Double.parseDouble(arguments[0]) : 5);
     try (Client unary = Client.builder().coalescing(false).build();
         Client coalescing = Client.connect()) {
