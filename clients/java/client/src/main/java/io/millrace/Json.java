@@ -7,14 +7,18 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.StreamWriteConstraints;
 import com.fasterxml.jackson.core.util.JsonGeneratorDelegate;
+import com.fasterxml.jackson.databind.BeanDescription;
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JavaType;
 import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonSerializer;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.SerializationConfig;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import com.fasterxml.jackson.databind.SerializerProvider;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.module.SimpleModule;
+import com.fasterxml.jackson.databind.ser.Serializers;
 import com.fasterxml.jackson.datatype.jdk8.Jdk8Module;
 import com.fasterxml.jackson.datatype.jsr310.JavaTimeModule;
 import java.io.IOException;
@@ -48,7 +52,7 @@ public final class Json {
             .addModule(new JavaTimeModule())
             .addModule(new Jdk8Module())
             .addModule(
-                new SimpleModule()
+                new TextKeys()
                     .addSerializer(LocalDateTime.class, new Refusing<>("a time without an offset: use Instant or OffsetDateTime"))
                     .addSerializer(Duration.class, new Refusing<>("a Duration: say it as a number, of seconds or whatever you agree on")))
             .disable(SerializationFeature.WRITE_DATES_AS_TIMESTAMPS)
@@ -58,6 +62,24 @@ public final class Json {
             .build();
     mapper.configOverride(BigDecimal.class).setFormat(JsonFormat.Value.forShape(JsonFormat.Shape.STRING));
     return mapper;
+  }
+
+  /** Keys are text, so 1 and "1" can't be mixed up. */
+  private static final class TextKeys extends SimpleModule {
+    private static final long serialVersionUID = 1L;
+
+    @Override
+    public void setupModule(SetupContext context) {
+      super.setupModule(context);
+      context.addKeySerializers(
+          new Serializers.Base() {
+            @Override
+            public JsonSerializer<?> findSerializer(SerializationConfig config, JavaType type, BeanDescription description) {
+              boolean isText = type.isTypeOrSubTypeOf(CharSequence.class) || type.isEnumType() || type.isJavaLangObject();
+              return isText ? null : new Refusing<>("a key of " + type.getRawClass().getName() + ": keys are text");
+            }
+          });
+    }
   }
 
   /** Refuses a type. */

@@ -46,6 +46,7 @@ final class JsonTest {
         arguments(new UUID(0, 7), "\"00000000-0000-0000-0000-000000000007\""),
         arguments(new BigDecimal("1.10"), "\"1.10\""),
         arguments(Priority.HIGH, "\"HIGH\""),
+        arguments(Map.of(Priority.HIGH, 1), "{\"HIGH\":1}"),
         arguments(
             new Order(1, new BigDecimal("9.90"), Instant.EPOCH, Optional.empty()),
             "{\"number\":1,\"price\":\"9.90\",\"at\":\"1970-01-01T00:00:00Z\",\"note\":null}"));
@@ -67,6 +68,7 @@ final class JsonTest {
         arguments(Map.of("raw", new byte[] {1}), ".raw"),
         arguments(Map.of("when", LocalDateTime.of(2026, 1, 1, 0, 0)), ".when"),
         arguments(Map.of("span", Duration.ofDays(1)), ".span"),
+        arguments(Map.of("by", Map.of(1, "number as key")), ".by.1"),
         arguments("\ud800", ""));
   }
 
