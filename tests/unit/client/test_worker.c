@@ -60,6 +60,16 @@ static void wait_for_runs(struct fixture *fixture, unsigned runs) {
   pthread_mutex_unlock(&fixture->lock);
 }
 
+/* The handler may still be about to return when the worker has told what became of its job. */
+static void assert_stopped_by(struct fixture *fixture, enum millrace_stop stop) {
+  int64_t end_us = g_get_monotonic_time() + (int64_t)FAKE_WAIT_MS * 1000;
+  pthread_mutex_lock(&fixture->lock);
+  while (fixture->stopped_by == MILLRACE_STOP_NONE && sync_wait_until(&fixture->changed, &fixture->lock, end_us))
+    ;
+  assert_int_equal(fixture->stopped_by, stop);
+  pthread_mutex_unlock(&fixture->lock);
+}
+
 static void *run(void *data) {
   struct fixture *fixture = data;
   struct millrace_error error;
@@ -251,7 +261,7 @@ static void cut_twice_it_registers_and_a_lost_session_stops_its_handlers(void **
   assert_int_equal(fake_server_registers(fixture->server), 3);
   fake_server_deliver(fixture->server, 1, 2, 1, "quick");
   assert_reports(fixture, "1: 2 succeeded");
-  assert_int_equal(fixture->stopped_by, MILLRACE_STOP_LOST);
+  assert_stopped_by(fixture, MILLRACE_STOP_LOST);
 }
 
 static void a_cancelled_handler_confirms(void **state) {
@@ -264,7 +274,7 @@ static void a_cancelled_handler_confirms(void **state) {
   assert_int_equal(reports->reports[0]->event_case, MILLRACE__V1__REPORT__EVENT_FAILED);
   assert_true(reports->reports[0]->failed->cancelled);
   millrace__v1__reports__free_unpacked(reports, NULL);
-  assert_int_equal(fixture->stopped_by, MILLRACE_STOP_CANCEL);
+  assert_stopped_by(fixture, MILLRACE_STOP_CANCEL);
 }
 
 static void a_lost_delivery_is_stopped_and_reports_nothing(void **state) {
@@ -279,7 +289,7 @@ static void a_lost_delivery_is_stopped_and_reports_nothing(void **state) {
     held = reports->heartbeat->n_held;
     millrace__v1__reports__free_unpacked(reports, NULL);
   }
-  assert_int_equal(fixture->stopped_by, MILLRACE_STOP_LOST);
+  assert_stopped_by(fixture, MILLRACE_STOP_LOST);
   assert_true(fake_server_is_quiet(fixture->server, 500));
 }
 
@@ -325,7 +335,7 @@ static void a_stop_gives_back_what_does_not_end(void **state) {
   fake_server_accept(fixture->server, 1);
   millrace_worker_stop(fixture->worker);
   assert_reports(fixture, "2: 1 released");
-  assert_int_equal(fixture->stopped_by, MILLRACE_STOP_SHUTDOWN);
+  assert_stopped_by(fixture, MILLRACE_STOP_SHUTDOWN);
   fake_server_accept(fixture->server, 2);
   assert_int_equal(GPOINTER_TO_INT(g_thread_join(fixture->thread)), MILLRACE_OK);
   fixture->thread = NULL;
