@@ -666,7 +666,7 @@ def test_the_disk_space_of_many_removed_jobs_is_given_back(server):
 
     def disk_bytes():
         with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['monitor']}/metrics", timeout=10) as answer:
-            return float(re.search(r"^millrace_store_disk_bytes\{kind=\"tables\"\} (\S+)", answer.read().decode(), re.MULTILINE)[1])
+            return sum(map(float, re.findall(r"^millrace_store_disk_bytes\{.*\} (\S+)", answer.read().decode(), re.MULTILINE)))
 
     client.UpdateQueue(name="default", settings=api.QueueSettings(retention_count=api.UInt32Value(value=10)))
     for _ in range(101):
