@@ -239,14 +239,15 @@ static void test_torn_tail_is_no_loss(void **state) {
   store_close(store);
 }
 
-/* Two memtables full, so that the first log, which alone holds a small row of another family, is followed by others. */
+/* One memtable full, so that the first log, which alone holds a small row of another family, is followed by another. Not two: at
+ * the limit of all memtables together RocksDB would write out the small row's, and nothing would need the first log any more. */
 static void fill_logs(const char *directory) {
   struct store *store = rocks_open(directory);
   struct error error = {0};
   char *value = g_malloc0((size_t)2 << 20);
   struct store_batch *batch = store_batch_new();
   write_put(store, FAMILY_META, "in the first log", "1");
-  for (int i = 0; i < 80; i++) {
+  for (int i = 0; i < 40; i++) {
     char key[8];
     snprintf(key, sizeof key, "%d", i);
     store_batch_clear(batch);

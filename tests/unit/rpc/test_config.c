@@ -13,13 +13,15 @@
 #include "config.h"
 #include "log.h"
 
-enum { FLAGS_MAX = 8, LOG_BYTES_MAX_READ = 4096 };
+enum { FLAGS_MAX = 16, LOG_BYTES_MAX_READ = 4096 };
 
 static enum status read_flags(struct config *config, struct error *error, const char *const *flags) {
   char *arguments[FLAGS_MAX + 2] = {(char *)"millraced"};
   int count = 1;
-  for (; flags[count - 1]; count++)
+  for (; flags[count - 1]; count++) {
+    assert_true(count <= FLAGS_MAX);
     arguments[count] = (char *)flags[count - 1];
+  }
   return config_read(count, arguments, config, error);
 }
 #define READ(config, error, ...) read_flags(config, error, (const char *const[]){__VA_ARGS__, NULL})
