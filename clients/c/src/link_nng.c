@@ -10,9 +10,6 @@
 #include "link.h"
 #include "tls.h"
 
-/* nng would dial again by itself; the session decides that. */
-enum { NO_REDIAL_MS = 24 * 3600 * 1000, FRAGMENT_BYTES_MAX = 1024 * 1024 };
-
 struct nng_link {
   struct link base;
   struct link_events events;
@@ -23,10 +20,12 @@ struct nng_link {
   nng_tls_config *tls; /* NULL: no encryption */
 };
 
+/* nng dials again by itself; here the session decides that. No time of nng's prevents it: nng 1.5 waits a random part of it, which may
+   be none. So the dialler goes with its connection. */
 static void pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *data) {
   struct nng_link *self = data;
-  (void)pipe;
   (void)event;
+  nng_dialer_close(nng_pipe_dialer(pipe));
   self->events.broken(self->events.context);
 }
 
@@ -115,8 +114,6 @@ static int dial(struct nng_link *self, nng_socket socket, const char *url, const
   g_autofree char *full = g_strconcat(url, path, NULL);
   nng_dialer dialer;
   nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
-  nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, NO_REDIAL_MS);
-  nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, NO_REDIAL_MS);
   nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, pipe_removed, self);
   int problem = nng_dialer_create(&dialer, socket, full);
   if (problem)
