@@ -19,6 +19,7 @@
 struct call;
 struct health;
 struct reflection;
+struct scaler;
 struct stream;
 
 /* What the completion queue hands back. The owner embeds one for each operation that it has outstanding. */
@@ -62,6 +63,7 @@ struct rpc_server {
   bool asks_who;         /* there are grants, now and for good */
   struct health *health;
   struct reflection *reflection;
+  struct scaler *scaler;
   gint serving;
   gint stopping;
   gsize requests_bytes; /* unpacked requests not yet answered */

@@ -17,6 +17,7 @@
 #include "rpc/health.h"
 #include "rpc/rates.h"
 #include "rpc/reflection.h"
+#include "rpc/scaler.h"
 #include "rpc/secure.h"
 #include "rpc/stream.h"
 #include "rpc/streams.h"
@@ -30,9 +31,9 @@ enum {
   IDLE_MS_MAX = 15 * 60 * 1000, /* a connection without calls is closed; its client makes a new one when it needs one */
   KEEPALIVE_MS = 30 * 1000,     /* a peer that is silent for so long is asked whether it lives */
   KEEPALIVE_TIMEOUT_MS = 10 * 1000,
-  CLIENT_PING_INTERVAL_MIN_MS = 5000, /* clients that ask more often are sent away */
-  CALLS_POSTED = 16,                  /* per route, ahead of their arrival */
-  STANDARD_ROUTES = 6,                /* Attach, health and reflection, and the rest of the world */
+  CLIENT_PING_INTERVAL_MIN_MS = 5000,  /* clients that ask more often are sent away */
+  CALLS_POSTED = 16,                   /* per route, ahead of their arrival */
+  STANDARD_ROUTES = 6 + SCALER_ROUTES, /* Attach, health, reflection, KEDA, and the rest of the world */
 };
 
 static const long ns_per_ms = 1000000;
@@ -137,6 +138,8 @@ static void add_routes(struct rpc_server *server) {
   health_watch_route(route++);
   reflection_route(route++, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
   reflection_route(route++, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
+  scaler_routes(route);
+  route += SCALER_ROUTES;
   *route++ = (struct route){.always = true, .call_bytes = sizeof(struct stream), .accept = unknown_accept};
   server->route_count = (size_t)(route - server->routes);
   for (size_t i = 0; i < server->route_count; i++) {
@@ -230,6 +233,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   g_queue_init(&server->lasting);
   server->health = health_new();
   server->reflection = reflection_new();
+  server->scaler = scaler_new();
   create_server(server, options);
   add_routes(server);
   enum status status = bind_addresses(server, options->addresses, error);
@@ -353,6 +357,7 @@ void rpc_server_free(struct rpc_server *server) {
     shut_down_unstarted(server);
   grpc_server_destroy(server->server);
   grpc_completion_queue_destroy(server->queue);
+  scaler_free(server->scaler);
   reflection_free(server->reflection);
   health_free(server->health);
   grants_free(server->grants);
