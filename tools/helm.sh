@@ -5,9 +5,7 @@
 set -uo pipefail
 
 cd "$(dirname "$0")/.." || exit 1
-root=$PWD
-tools=$root/build/tools
-validate=1.37.0
+tools=$PWD/build/tools
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
@@ -29,26 +27,14 @@ build_programs() {
   rm -rf "$programs" && mv "$programs.part" "$programs"
 }
 
-# A Python with the schemas of all minors.
-build_validator() {
-  python=$tools/kubernetes-validate-$validate/bin/python
-  [ -x "$python" ] && return
-  mkdir -p "$tools"
-  if ! { /usr/bin/python3 -m venv "$tools/kubernetes-validate-$validate" &&
-    "$tools/kubernetes-validate-$validate/bin/pip" install --quiet --disable-pip-version-check "kubernetes-validate==$validate"; } \
-    >"$tools/kubernetes-validate.log" 2>&1; then
-    rm -rf "$tools/kubernetes-validate-$validate"
-    skip "installing kubernetes-validate failed (build/tools/kubernetes-validate.log)"
-  fi
-}
-
 # render <release> <values file>
 render() {
   "$programs/helm" template "$1" deploy/helm/millrace --namespace millrace --kube-version 1.34 --values "$2"
 }
 
 build_programs
-build_validator
+# Has the schemas of all minors of Kubernetes.
+bin=$(tools/pip.sh kubernetes-validate 1.37.0) || exit
 failed=0
 mkdir "$directory/golden" "$directory/kubernetes"
 for values in deploy/helm/cases/*.yaml; do
@@ -74,7 +60,7 @@ elif ! diff -ru deploy/helm/golden "$directory/golden" || ! diff -ru deploy/kube
   echo "helm: the chart renders something else than the golden files; if that is meant: tools/helm.sh --update"
   failed=1
 fi
-"$python" tools/manifests.py "$directory"/golden/*.yaml "$directory"/kubernetes/*.yaml || failed=1
+"$bin/python" tools/manifests.py "$directory"/golden/*.yaml "$directory"/kubernetes/*.yaml || failed=1
 for file in "$directory"/golden/*.yaml; do
   "$programs/customresources" <"$file" >>"$directory/kinds" || failed=1
 done
