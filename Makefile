@@ -9,7 +9,7 @@ OPS ?= 10000
 STRICT := $(if $(filter true,$(CI)),-DMILLRACE_WERROR=ON)
 
 .DEFAULT_GOAL := build
-.PHONY: help deps deps-build deps-test deps-check configure build demo test check format sim proto clean
+.PHONY: help deps deps-build deps-test deps-check configure build demo package test check format sim proto clean
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ build: deps-build configure ## Build the programs: build/bin/millraced and build
 
 demo: build ## Run all five levels of jobs and show what became of them
 	@MILLRACE_BIN=$(CURDIR)/$(BUILD)/bin tests/demo/demo.sh
+
+package: deps-build configure ## Make the Debian package: build/package/millrace_*.deb
+	@cmake --build $(BUILD) --target millraced millrace millrace_shared millrace_static manual
+	@cd $(BUILD) && cpack
 
 test: deps-test configure ## Run the whole test suite (C, end to end, clients)
 	@cmake --build $(BUILD)

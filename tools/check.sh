@@ -63,6 +63,8 @@ run "scripts" scripts
 run "proto lint" tools/buf.sh lint proto
 run "proto breaking" proto_breaking
 run "prometheus" tools/prometheus.py
+run "unit and Dockerfile" tools/deploy.sh
+run "helm chart" tools/helm.sh
 run "cppcheck" analyse
 run "clang-tidy" tidy
 

@@ -58,6 +58,10 @@ run "tests/e2e" python_tests tests/e2e $((2 * jobs)) --ignore tests/e2e/clients
 run "scenarios" python_tests tests/e2e/clients $((4 * jobs))
 # These load the machine and measure: one at a time.
 run "tests/crash" python_tests tests/crash 0
+# These install and build images of what is shipped: the release build.
+if [ "${PRESET:-release}" = release ]; then
+  run "tests/deploy" python_tests tests/deploy 0
+fi
 for script in clients/*/test.sh; do
   if [ -x "$script" ]; then
     run "client: $(basename "$(dirname "$script")")" "$script"

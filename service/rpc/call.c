@@ -100,10 +100,13 @@ void call_release(struct call *call) {
     grpc_call_details_destroy(&call->details);
   grpc_call_unref(call->call);
   grant_unref(call->grant);
+  bool served = call->served;
   g_free(call);
   pthread_mutex_lock(&server->lock);
   server->calls--;
-  if (server->calls == 0)
+  if (served)
+    server->served--;
+  if (server->served == 0)
     pthread_cond_broadcast(&server->changed);
   pthread_mutex_unlock(&server->lock);
 }

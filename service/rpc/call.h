@@ -19,6 +19,7 @@
 struct call;
 struct health;
 struct reflection;
+struct scaler;
 struct stream;
 
 /* What the completion queue hands back. The owner embeds one for each operation that it has outstanding. */
@@ -62,12 +63,15 @@ struct rpc_server {
   bool asks_who;         /* there are grants, now and for good */
   struct health *health;
   struct reflection *reflection;
+  struct scaler *scaler;
   gint serving;
-  gint stopping;
+  gint stopping;        /* calls under way are being ended */
+  gint closing;         /* and none is taken any more */
   gsize requests_bytes; /* unpacked requests not yet answered */
   pthread_mutex_t lock; /* of what follows */
   pthread_cond_t changed;
-  unsigned calls; /* accepted and not released yet */
+  unsigned calls;  /* accepted and not released yet */
+  unsigned served; /* those of them that were not refused because the server stops */
   bool shut_down;
   struct tag shut_down_tag;
   GQueue lasting;                /* struct call: those that a stop has to end */
@@ -109,6 +113,7 @@ struct call {
   grpc_call_details details; /* unknown methods only */
   grpc_byte_buffer *payload; /* NULL: the client sent none */
   struct grant *grant;       /* the caller's; NULL: nobody asked */
+  bool served;               /* counted among server->served */
   GList link;                /* among server->lasting */
   void (*stop)(struct call *call);
 };

@@ -17,6 +17,7 @@
 #include "rpc/health.h"
 #include "rpc/rates.h"
 #include "rpc/reflection.h"
+#include "rpc/scaler.h"
 #include "rpc/secure.h"
 #include "rpc/stream.h"
 #include "rpc/streams.h"
@@ -30,9 +31,10 @@ enum {
   IDLE_MS_MAX = 15 * 60 * 1000, /* a connection without calls is closed; its client makes a new one when it needs one */
   KEEPALIVE_MS = 30 * 1000,     /* a peer that is silent for so long is asked whether it lives */
   KEEPALIVE_TIMEOUT_MS = 10 * 1000,
-  CLIENT_PING_INTERVAL_MIN_MS = 5000, /* clients that ask more often are sent away */
-  CALLS_POSTED = 16,                  /* per route, ahead of their arrival */
-  STANDARD_ROUTES = 6,                /* Attach, health and reflection, and the rest of the world */
+  CLIENT_PING_INTERVAL_MIN_MS = 5000,  /* clients that ask more often are sent away */
+  HANG_UP_MS = 5000,                   /* for connections to notice that they are closed */
+  CALLS_POSTED = 16,                   /* per route, ahead of their arrival */
+  STANDARD_ROUTES = 6 + SCALER_ROUTES, /* Attach, health, reflection, KEDA, and the rest of the world */
 };
 
 static const long ns_per_ms = 1000000;
@@ -93,8 +95,11 @@ static void call_arrived(struct tag *tag, bool ok) {
   }
   pthread_mutex_lock(&server->lock);
   server->calls++;
+  call->served = !g_atomic_int_get(&server->stopping);
+  if (call->served)
+    server->served++;
   pthread_mutex_unlock(&server->lock);
-  if (!g_atomic_int_get(&server->stopping))
+  if (!g_atomic_int_get(&server->closing))
     post_call(call->route);
   call->route->accept(call, check_call(call, &error) ? &error : NULL);
 }
@@ -137,6 +142,8 @@ static void add_routes(struct rpc_server *server) {
   health_watch_route(route++);
   reflection_route(route++, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
   reflection_route(route++, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
+  scaler_routes(route);
+  route += SCALER_ROUTES;
   *route++ = (struct route){.always = true, .call_bytes = sizeof(struct stream), .accept = unknown_accept};
   server->route_count = (size_t)(route - server->routes);
   for (size_t i = 0; i < server->route_count; i++) {
@@ -230,6 +237,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   g_queue_init(&server->lasting);
   server->health = health_new();
   server->reflection = reflection_new();
+  server->scaler = scaler_new();
   create_server(server, options);
   add_routes(server);
   enum status status = bind_addresses(server, options->addresses, error);
@@ -293,11 +301,20 @@ static void server_shut_down(struct tag *tag, bool ok) {
   pthread_mutex_unlock(&server->lock);
 }
 
-/* Waits for the last call to end; deadline NULL: for ever. */
-static bool wait_for_calls(struct rpc_server *server, const struct timespec *deadline) {
+static bool none_served(const struct rpc_server *server) {
+  return server->served == 0;
+}
+
+static bool none_left(const struct rpc_server *server) {
+  return server->shut_down && server->calls == 0;
+}
+
+/* Deadline NULL: for ever. */
+static bool wait_until(struct rpc_server *server, bool (*is_so)(const struct rpc_server *server),
+                       const struct timespec *deadline) {
   bool in_time = true;
   pthread_mutex_lock(&server->lock);
-  while (in_time && !(server->shut_down && server->calls == 0)) {
+  while (in_time && !is_so(server)) {
     if (!deadline)
       pthread_cond_wait(&server->changed, &server->lock);
     else
@@ -307,6 +324,18 @@ static bool wait_for_calls(struct rpc_server *server, const struct timespec *dea
   return in_time;
 }
 
+static void end_lasting_calls(struct rpc_server *server) {
+  pthread_mutex_lock(&server->lock);
+  for (GList *link = server->lasting.head; link; link = link->next) {
+    struct call *call = link->data;
+    call->stop(call);
+  }
+  pthread_mutex_unlock(&server->lock);
+}
+
+/* libgrpc ends calls that reach it after its shutdown has begun with CANCELLED, which no client tries again. So first all are
+ * answered UNAVAILABLE, until those that came before have ended, and then the connections are closed: to a client, that is
+ * UNAVAILABLE too. */
 void rpc_server_stop(struct rpc_server *server, int64_t grace_ms) {
   struct timespec deadline;
   clock_gettime(CLOCK_MONOTONIC, &deadline);
@@ -319,18 +348,17 @@ void rpc_server_stop(struct rpc_server *server, int64_t grace_ms) {
   g_assert(server->poller);
   g_atomic_int_set(&server->stopping, 1);
   rpc_server_set_serving(server, false);
+  end_lasting_calls(server);
+  bool in_time = wait_until(server, none_served, &deadline);
+  guard_hang_up(HANG_UP_MS);
+  g_atomic_int_set(&server->closing, 1);
   server->shut_down_tag.ready = server_shut_down;
   tag_release(&server->shut_down_tag);
   grpc_server_shutdown_and_notify(server->server, server->queue, &server->shut_down_tag);
-  pthread_mutex_lock(&server->lock);
-  for (GList *link = server->lasting.head; link; link = link->next) {
-    struct call *call = link->data;
-    call->stop(call);
-  }
-  pthread_mutex_unlock(&server->lock);
-  if (!wait_for_calls(server, &deadline)) {
+  end_lasting_calls(server);
+  if (!in_time || !wait_until(server, none_left, &deadline)) {
     grpc_server_cancel_all_calls(server->server);
-    wait_for_calls(server, NULL);
+    wait_until(server, none_left, NULL);
   }
   grpc_completion_queue_shutdown(server->queue);
   g_thread_join(server->poller);
@@ -353,6 +381,7 @@ void rpc_server_free(struct rpc_server *server) {
     shut_down_unstarted(server);
   grpc_server_destroy(server->server);
   grpc_completion_queue_destroy(server->queue);
+  scaler_free(server->scaler);
   reflection_free(server->reflection);
   health_free(server->health);
   grants_free(server->grants);

@@ -36,6 +36,7 @@ enum {
   NEW_BURST_S = 20,    /* so many seconds' worth of new connections may come at once */
   SWEEP_MS_MIN = 50,   /* between two sweeps that a full house asks for */
   NAP_MS = 10,         /* when there is not even a descriptor to refuse with */
+  HANG_UP_NAP_MS = 2,  /* between two looks whether all have gone */
   PREFIX_BYTES_V6 = 8, /* a /64 is one address: its owner has all of it */
 };
 
@@ -51,6 +52,7 @@ struct connection {
   in_port_t peer_port;
   bool is_tcp;
   bool needs_welcome;
+  bool is_rpc; /* gRPC's */
   bool answered;
   int ticks; /* sweeps by the second since it was accepted */
 };
@@ -67,6 +69,7 @@ static struct {
   GHashTable *connections; /* fd -> struct connection */
   GHashTable *peers;       /* struct peer -> struct record */
   int64_t swept_ms;
+  bool hung_up; /* gRPC's are not wanted any more */
 } guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .spare = -1};
 
 static int64_t now_ms(void) {
@@ -328,8 +331,27 @@ static int guarded_accept(int listener, struct sockaddr *address, socklen_t *len
   return fd;
 }
 
+/* Notes that this one is gRPC's. False: it is refused. */
+static bool admit_to_rpc(int fd) {
+  pthread_mutex_lock(&guard.mutex);
+  bool wanted = !(guard.on && guard.hung_up);
+  struct connection *connection = guard.on ? g_hash_table_lookup(guard.connections, GINT_TO_POINTER(fd)) : NULL;
+  if (!wanted) {
+    forget(fd);
+    refuse(fd);
+  } else if (connection) {
+    connection->is_rpc = true;
+  }
+  pthread_mutex_unlock(&guard.mutex);
+  return wanted;
+}
+
 int accept4(int listener, __SOCKADDR_ARG address, socklen_t *restrict length, int flags) {
-  return guarded_accept(listener, address.__sockaddr__, length, flags);
+  int fd;
+  do {
+    fd = guarded_accept(listener, address.__sockaddr__, length, flags);
+  } while (fd >= 0 && !admit_to_rpc(fd));
+  return fd;
 }
 
 int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
@@ -338,14 +360,21 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
 
 /* ---- by the second ---- */
 
-/* Shuts it down if nothing was ever sent on it, or if it has to be welcome and is not. The copy keeps the descriptor from
- * becoming another one's in between. */
-static void check_head(struct connection *connection) {
+/* A copy of its descriptor, to be closed, which keeps that from becoming another one's in between; -1: it is gone. */
+static int copy_of(const struct connection *connection) {
   int copy = fcntl(connection->fd, F_DUPFD_CLOEXEC, 0);
   ino_t inode;
-  if (copy < 0)
-    return;
-  if (inode_of(copy, &inode) && inode == connection->inode) {
+  if (copy >= 0 && inode_of(copy, &inode) && inode == connection->inode)
+    return copy;
+  if (copy >= 0)
+    close(copy);
+  return -1;
+}
+
+/* Shuts it down if nothing was ever sent on it, or if it has to be welcome and is not. */
+static void check_head(struct connection *connection) {
+  int copy = copy_of(connection);
+  if (copy >= 0) {
     struct tcp_info info = {0};
     socklen_t length = sizeof info;
     /* A kernel too old to tell (before 4.19) gives less: nobody is blamed. */
@@ -354,8 +383,8 @@ static void check_head(struct connection *connection) {
     if (connection->needs_welcome || (told && info.tcpi_bytes_sent == 0))
       shutdown(copy, SHUT_RDWR);
     connection->answered = true;
+    close(copy);
   }
-  close(copy);
 }
 
 static void tick(void) {
@@ -410,6 +439,7 @@ void guard_init(const struct guard_limits *limits) {
   pthread_mutex_lock(&guard.mutex);
   g_assert(!guard.on);
   guard.limits = *limits;
+  guard.hung_up = false;
   guard.fd_max = descriptors - reserved;
   guard.spare = open_spare();
   guard.connections = g_hash_table_new_full(NULL, NULL, NULL, g_free);
@@ -450,6 +480,39 @@ unsigned guard_connection_count(void) {
   }
   pthread_mutex_unlock(&guard.mutex);
   return count;
+}
+
+/* Closes gRPC's connections both ways: one that can only not be read from any more goes unnoticed while its peer keeps sending.
+ * Answers how many are left. Under the mutex. */
+static unsigned hang_up(void) {
+  unsigned count = 0;
+  GHashTableIter iterator;
+  gpointer value;
+  sweep();
+  g_hash_table_iter_init(&iterator, guard.connections);
+  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
+    const struct connection *connection = value;
+    int copy = connection->is_rpc ? copy_of(connection) : -1;
+    if (copy < 0)
+      continue;
+    shutdown(copy, SHUT_RDWR);
+    close(copy);
+    count++;
+  }
+  return count;
+}
+
+void guard_hang_up(int64_t wait_ms) {
+  const int64_t deadline_ms = now_ms() + wait_ms;
+  const struct timespec nap = {.tv_nsec = HANG_UP_NAP_MS * 1000000L};
+  pthread_mutex_lock(&guard.mutex);
+  guard.hung_up = true;
+  while (guard.on && hang_up() > 0 && now_ms() < deadline_ms) {
+    pthread_mutex_unlock(&guard.mutex);
+    nanosleep(&nap, NULL);
+    pthread_mutex_lock(&guard.mutex);
+  }
+  pthread_mutex_unlock(&guard.mutex);
 }
 
 void guard_stop(void) {

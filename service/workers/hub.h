@@ -64,6 +64,8 @@ unsigned guard_connection_count(void);
 /* From now on a connection to this port of ours is shut down after 5 s unless its peer was welcomed. */
 void guard_want_welcome(uint16_t port);
 void guard_welcome(const struct sockaddr_storage *peer);
+/* Closes the connections of gRPC, takes no new ones, and waits until they have gone, at most `wait_ms`: see rpc_server_stop. */
+void guard_hang_up(int64_t wait_ms);
 void guard_stop(void); /* accept is the C library's again; call once no port listens; harmless without guard_init */
 
 #endif

@@ -23,7 +23,9 @@ PRODUCER = {"CreateJob", "CreateJobs", "CreateJobsStream", "CancelJob", "RetryJo
             "CreateChain", "CancelChain", "CreateBatch", "AddBatchItems", "SealBatch", "CancelBatch"}
 WORKER = {"Register", "Attach", "Deregister", "QuietWorker"}  # workers quiet themselves when they stop
 ADMIN = {"UpdateQueue", "PauseQueue", "ResumeQueue", "PurgeQueue", "DeleteQueue", "Checkpoint", "StreamBackup", "SetLogLevel"}
-MAY = {"viewer": VIEWER, "producer": VIEWER | PRODUCER, "worker": WORKER, "scaler": set(), "admin": VIEWER | PRODUCER | WORKER | ADMIN}
+SCALER = {"IsActive", "StreamIsActive", "GetMetricSpec", "GetMetrics"}
+MAY = {"viewer": VIEWER, "producer": VIEWER | PRODUCER, "worker": WORKER, "scaler": SCALER,
+       "admin": VIEWER | PRODUCER | WORKER | SCALER | ADMIN}
 
 
 class Tokens:
@@ -81,7 +83,7 @@ def outcome_of(client, name):
 
 
 def test_every_method_is_in_the_table_of_this_test():
-    assert VIEWER | PRODUCER | WORKER | ADMIN == set(api.METHODS)
+    assert VIEWER | PRODUCER | WORKER | SCALER | ADMIN == set(api.METHODS)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -183,7 +185,7 @@ def test_a_limited_token_works_within_its_queues(guarded, limited):
 # For each method a request that touches the queue "other", or (WIDE) all of them; a method that is missing here fails the test.
 WIDE = {"CreateBatch", "AddBatchItems", "SealBatch", "GetBatch", "WaitBatch", "ListBatches", "CancelBatch", "Checkpoint", "StreamBackup",
         "SetLogLevel"}
-UNTOUCHED = {"GetServerInfo", "PreviewSchedule", "Deregister", "Attach", "ListQueues", "ListChains", "ListSchedules"}
+UNTOUCHED = {"GetMetricSpec", "GetServerInfo", "PreviewSchedule", "Deregister", "Attach", "ListQueues", "ListChains", "ListSchedules"}
 
 
 def foreign_requests(admin):
@@ -195,6 +197,7 @@ def foreign_requests(admin):
                             concurrency=1)
     by_id = {"id": job.id}
     others = api.JobFilter(queues=["a", "other"])
+    trigger = {"scalerMetadata": {"queues": "a,other"}}
     return {
         "CreateJob": [{"job": spec("other")}, {"job": spec("")}, {"job": spec("A")}, {"job": spec("aa")}],
         "CreateJobs": [{"jobs": [spec("a"), spec("other")]}],
@@ -216,6 +219,8 @@ def foreign_requests(admin):
         "ResumeQueue": [{"name": "other"}], "PurgeQueue": [{"name": "other"}], "DeleteQueue": [{"name": "other"}],
         "Register": [{"queues": [api.WorkerQueue(name="a"), api.WorkerQueue(name="other")], "tasks": [api.WorkerTask(name="*")],
                       "concurrency": 1}],
+        "IsActive": [trigger], "StreamIsActive": [trigger],
+        "GetMetrics": [{"scaledObjectRef": trigger, "metricName": "backlog"}],
         "ListWorkers": [{}, {"queue": "other"}],
         "QuietWorker": [{"session_id": worker.session_id}],
     }

@@ -63,11 +63,11 @@ def _enum(full_name):
 
 METHODS = {}  # name -> (path, request class, response class, client streams, server streams)
 for _file in _set.file:
-    if _file.package == "millrace.v1":
+    if _file.package in ("millrace.v1", "externalscaler"):
         for _entry in _file.message_type:
-            globals()[_entry.name] = _message(f"millrace.v1.{_entry.name}")
+            globals()[_entry.name] = _message(f"{_file.package}.{_entry.name}")
         for _entry in _file.enum_type:
-            globals()[_entry.name] = _enum(f"millrace.v1.{_entry.name}")
+            globals()[_entry.name] = _enum(f"{_file.package}.{_entry.name}")
         for _service in _file.service:
             for _method in _service.method:
                 METHODS[_method.name] = (f"/{_file.package}.{_service.name}/{_method.name}", _message(_method.input_type[1:]),
