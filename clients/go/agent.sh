@@ -12,7 +12,7 @@ mkdir -p "$out"
 (
   flock 9
   cd "$here"
-  if [ ! -x "$out/agent" ] || [ -n "$(find . -name '*.go' -newer "$out/agent" -print -quit)" ]; then
+  if [ ! -x "$out/agent" ] || [ -n "$(find . \( -name '*.go' -o -name service_config.json \) -newer "$out/agent" -print -quit)" ]; then
     go build -o "$out/agent.new" ./internal/agent >&2
     mv "$out/agent.new" "$out/agent"
   fi

@@ -29,7 +29,7 @@ const (
 	modulePath      = "github.com/millrace/millrace/clients/go"
 )
 
-// serviceConfig is proto/service_config.json: UNAVAILABLE alone is tried again.
+// serviceConfig is proto/service_config.json: UNAVAILABLE is tried again, and UNKNOWN, which means a broken connection.
 //
 //go:embed service_config.json
 var serviceConfig string

@@ -116,7 +116,15 @@ func callError(err error, aboutJob bool) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = status.FromContextError(err).Err()
 	}
-	return statusError(status.Convert(err), aboutJob)
+	s, told := status.FromError(err)
+	if !told {
+		return &Error{Kind: ErrInternal, Message: err.Error(), cause: err}
+	}
+	if s.Code() == codes.Unknown {
+		// The server never says so: it is how gRPC tells of a connection that broke in the middle of a call.
+		s = status.New(codes.Unavailable, "the connection to the server was lost: "+s.Message())
+	}
+	return statusError(s, aboutJob)
 }
 
 // outcomeError does the same for one item among many: position i of the request, known to the caller as `as`.

@@ -8,7 +8,7 @@ target=$PWD/e2e/target
 
 is_built() {
   [ -f "$target/built" ] && [ -z "$(find . ../../proto -newer "$target/built" \
-    \( -path '*/src/main/*' -o -name pom.xml -o -name '*.proto' \) -type f -print -quit)" ]
+    \( -path '*/src/main/*' -o -name pom.xml -o -name '*.proto' -o -name service_config.json \) -type f -print -quit)" ]
 }
 
 if ! is_built; then

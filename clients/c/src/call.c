@@ -60,6 +60,9 @@ void call_fault(struct millrace_client *client, struct millrace_error *out_error
     out_error->code = (enum millrace_code)code;
     if (out_error->message[0] == '\0')
       g_strlcpy(out_error->message, text, sizeof out_error->message);
+  } else if (code == GRPC_STATUS_UNKNOWN) {
+    /* The server never says so: it is how gRPC tells of a connection that broke in the middle of a call. */
+    fault_set(out_error, MILLRACE_UNAVAILABLE, NULL, "the connection to %s was lost: %s", client->address, text);
   } else if (code == GRPC_STATUS_UNAVAILABLE) {
     /* gRPC tells the whole story of its connection; the last part says what is wrong. */
     const char *last = strrchr(text, ':');

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* call.h: unary calls with protobuf messages. The asynchronous form is the core; the other one waits for it. UNAVAILABLE is tried
- * again by gRPC itself, as proto/service_config.json says. Threads: any. */
+/* call.h: unary calls with protobuf messages. The asynchronous form is the core; the other one waits for it. gRPC itself tries
+ * again when the server can't be reached, as proto/service_config.json says. Threads: any. */
 #ifndef MILLRACE_CLIENT_CALL_H
 #define MILLRACE_CLIENT_CALL_H
 

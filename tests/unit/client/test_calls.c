@@ -42,7 +42,7 @@ static void details_of_an_error_are_read(void **state) {
   assert_string_equal(error.subject, "some-job");
 }
 
-static void only_unavailable_is_tried_again(void **state) {
+static void only_a_lost_server_is_tried_again(void **state) {
   struct fixture *fixture = *state;
   struct millrace_error error;
   struct millrace_job *job;
@@ -51,9 +51,13 @@ static void only_unavailable_is_tried_again(void **state) {
   assert_string_equal(job->id, "found");
   millrace_free(job);
   assert_int_equal(fake_server_get_jobs(fixture->server), 3);
+  fake_server_refuse(fixture->server, MILLRACE_UNKNOWN, 1); /* gRPC's word for a connection that broke */
+  assert_int_equal(millrace_job_get(fixture->client, "x", false, &job, &error), MILLRACE_OK);
+  millrace_free(job);
+  assert_int_equal(fake_server_get_jobs(fixture->server), 5);
   fake_server_refuse(fixture->server, MILLRACE_INTERNAL, 2);
   assert_int_equal(millrace_job_get(fixture->client, "x", false, &job, &error), MILLRACE_INTERNAL);
-  assert_int_equal(fake_server_get_jobs(fixture->server), 4);
+  assert_int_equal(fake_server_get_jobs(fixture->server), 6);
 }
 
 static void any_method_is_called_in_json(void **state) {
@@ -118,7 +122,7 @@ static void a_client_is_freed_with_calls_under_way(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(details_of_an_error_are_read, set_up, tear_down),
-                                     cmocka_unit_test_setup_teardown(only_unavailable_is_tried_again, set_up, tear_down),
+                                     cmocka_unit_test_setup_teardown(only_a_lost_server_is_tried_again, set_up, tear_down),
                                      cmocka_unit_test_setup_teardown(any_method_is_called_in_json, set_up, tear_down),
                                      cmocka_unit_test(nobody_there_names_address_and_cure),
                                      cmocka_unit_test(bad_addresses_are_refused),

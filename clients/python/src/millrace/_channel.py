@@ -173,7 +173,11 @@ def error_of_call(error: grpc.RpcError, *, of_job: bool = False) -> MillraceErro
         if key == "grpc-status-details-bin":
             details = status_pb2.Status.FromString(value).details
     code: grpc.StatusCode = call.code()
-    return _make(code.name, call.details() or code.name, details, of_job)
+    message = call.details() or code.name
+    if code is grpc.StatusCode.UNKNOWN:
+        # The server never says so: it is how gRPC tells of a connection that broke in the middle of a call.
+        code, message = grpc.StatusCode.UNAVAILABLE, f"the connection to the server was lost: {message}"
+    return _make(code.name, message, details, of_job)
 
 
 def error_of_status(status: status_pb2.Status) -> MillraceError:

@@ -7,6 +7,7 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import java.util.List;
 import java.util.concurrent.CancellationException;
@@ -38,10 +39,15 @@ final class Errors {
     Status status = Status.fromThrowable(cause);
     com.google.rpc.Status details = StatusProto.fromThrowable(cause);
     String message = status.getDescription() == null ? status.getCode() + " without a word" : status.getDescription();
-    if (status.getCode() == Status.Code.UNAVAILABLE && status.getCause() != null) {
+    Status.Code code = status.getCode();
+    if (code == Status.Code.UNKNOWN && cause instanceof StatusRuntimeException) {
+      // The server never says so: it is how gRPC tells of a connection that broke in the middle of a call.
+      code = Status.Code.UNAVAILABLE;
+      message = "the connection to the server was lost: " + message;
+    } else if (code == Status.Code.UNAVAILABLE && status.getCause() != null) {
       message += ": " + status.getCause().getMessage();
     }
-    return build(status.getCode(), message, details == null ? List.of() : details.getDetailsList(), about, cause);
+    return build(code, message, details == null ? List.of() : details.getDetailsList(), about, cause);
   }
 
   /** The outcome of one item among many. */
