@@ -318,7 +318,7 @@ void dispatch_run(struct turn *turn) {
   unpark_all(turn);
   if (turn->monotonic_ms >= engine->rate_due_ms)
     engine->dispatch_due = true;
-  if (!engine->dispatch_due || engine->stopping)
+  if (!engine->dispatch_due || __atomic_load_n(&engine->stopping, __ATOMIC_ACQUIRE))
     return;
   engine->dispatch_due = false;
   engine->rate_due_ms = INT64_MAX;

@@ -268,7 +268,7 @@ static gpointer watch(gpointer context) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += WATCH_INTERVAL_S;
-    pthread_cond_timedwait(&scaler->changed, &scaler->lock, &until);
+    pthread_cond_clockwait(&scaler->changed, &scaler->lock, CLOCK_MONOTONIC, &until);
     GPtrArray *taken = take_watches(scaler);
     pthread_mutex_unlock(&scaler->lock);
     for (guint i = 0; i < taken->len; i++) {
@@ -371,12 +371,8 @@ struct scaler *scaler_new(void) {
     if (strcmp(methods[i].path, queue_path) == 0)
       scaler->get_queue = &methods[i];
   }
-  pthread_condattr_t monotonic;
-  pthread_condattr_init(&monotonic);
-  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_mutex_init(&scaler->lock, NULL);
-  pthread_cond_init(&scaler->changed, &monotonic);
-  pthread_condattr_destroy(&monotonic);
+  pthread_cond_init(&scaler->changed, NULL);
   g_queue_init(&scaler->watches);
   scaler->thread = g_thread_new("scaler", watch, scaler);
   return scaler;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/server.h"
 
-#include <errno.h>
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/log.h>
@@ -229,11 +228,7 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
       options->stream_backlog_bytes_max ? options->stream_backlog_bytes_max : STREAM_BACKLOG_BYTES_DEFAULT;
   pthread_mutex_init(&server->lock, NULL);
   call_init_deferred(server);
-  pthread_condattr_t monotonic;
-  pthread_condattr_init(&monotonic);
-  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-  pthread_cond_init(&server->changed, &monotonic);
-  pthread_condattr_destroy(&monotonic);
+  pthread_cond_init(&server->changed, NULL);
   g_queue_init(&server->lasting);
   server->health = health_new();
   server->reflection = reflection_new();
@@ -318,7 +313,7 @@ static bool wait_until(struct rpc_server *server, bool (*is_so)(const struct rpc
     if (!deadline)
       pthread_cond_wait(&server->changed, &server->lock);
     else
-      in_time = pthread_cond_timedwait(&server->changed, &server->lock, deadline) != ETIMEDOUT;
+      in_time = pthread_cond_clockwait(&server->changed, &server->lock, CLOCK_MONOTONIC, deadline) == 0;
   }
   pthread_mutex_unlock(&server->lock);
   return in_time;

@@ -70,7 +70,7 @@ static struct {
   GHashTable *peers;       /* struct peer -> struct record */
   int64_t swept_ms;
   bool hung_up; /* gRPC's are not wanted any more */
-} guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .spare = -1};
+} guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .stops = PTHREAD_COND_INITIALIZER, .spare = -1};
 
 static int64_t now_ms(void) {
   struct timespec now;
@@ -407,7 +407,7 @@ static void *run_guard(void *unused) {
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
     next.tv_sec++;
-    while (guard.on && pthread_cond_timedwait(&guard.stops, &guard.mutex, &next) == 0)
+    while (guard.on && pthread_cond_clockwait(&guard.stops, &guard.mutex, CLOCK_MONOTONIC, &next) == 0)
       ;
     if (guard.on)
       tick();
@@ -431,11 +431,6 @@ static int raise_descriptor_limit(void) {
 void guard_init(const struct guard_limits *limits) {
   int descriptors = raise_descriptor_limit();
   int reserved = MAX(DESCRIPTORS_RESERVED_MIN, descriptors / DESCRIPTORS_RESERVED_SHARE);
-  pthread_condattr_t monotonic;
-  pthread_condattr_init(&monotonic);
-  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-  pthread_cond_init(&guard.stops, &monotonic);
-  pthread_condattr_destroy(&monotonic);
   pthread_mutex_lock(&guard.mutex);
   g_assert(!guard.on);
   guard.limits = *limits;
@@ -528,5 +523,4 @@ void guard_stop(void) {
   g_hash_table_destroy(guard.peers);
   if (guard.spare >= 0)
     close(guard.spare);
-  pthread_cond_destroy(&guard.stops);
 }

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start, work, stop under valgrind: nothing that was lost, and nothing read or written where it must not be."""
-import os
 import re
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from harness import api
 from harness.api import BatchState, ChainState, JobState
 from harness.tools import ProcessWorker
+from harness.wait import SANITIZED
 
 # Valgrind runs one thread at a time, twenty times slower.
 PATIENCE_S = 120
@@ -28,7 +28,7 @@ def complaints(directory):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(os.environ.get("PRESET") in ("asan", "tsan"), reason="valgrind can't run what a sanitizer was built into")
+@pytest.mark.skipif(SANITIZED, reason="valgrind can't run what a sanitizer was built into")
 def test_no_leak_on_start_work_stop(make_server, tmp_path):
     server = make_server(CALM, start=False)
     server.wrapper = valgrind(tmp_path)
@@ -60,7 +60,7 @@ def test_no_leak_on_start_work_stop(make_server, tmp_path):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(os.environ.get("PRESET") in ("asan", "tsan"), reason="valgrind can't run what a sanitizer was built into")
+@pytest.mark.skipif(SANITIZED, reason="valgrind can't run what a sanitizer was built into")
 def test_no_leak_in_the_worker_and_the_tool(server, tmp_path):
     worker = ProcessWorker(server, tmp_path / "worker", {"work": "cat\n"})
     worker.command = valgrind(tmp_path) + ["--trace-children=no"] + worker.command

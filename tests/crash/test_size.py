@@ -6,6 +6,7 @@ import pytest
 
 from harness import api
 from harness.api import JobState
+from harness.wait import SANITIZED
 from harness.worker import echo
 
 JOBS = 1_000_000
@@ -14,7 +15,7 @@ SERVING_S_MAX = 2.0
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(os.environ.get("PRESET") in ("asan", "tsan"), reason="a sanitizer has needs of its own")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has needs of its own")
 def test_a_million_queued_jobs(make_server, make_worker):
     server = make_server()
     client = server.client

@@ -11,13 +11,13 @@ import threading
 
 from harness import api
 from harness.server import BIN
-from harness.wait import SOON_S
+from harness.wait import PATIENCE, SOON_S
 
 # All of them; while working on one: MILLRACE_CLIENTS=c,go.
 CLIENTS = os.environ.get("MILLRACE_CLIENTS", "c,go,python,java").split(",")
 MISSING_TOOLCHAIN = 77
 # A first start may have to build the agent.
-READY_S = 300.0 * float(os.environ.get("MILLRACE_TEST_PATIENCE", "1"))
+READY_S = 300.0 * PATIENCE
 LOG_BYTES = 8000
 
 

@@ -8,6 +8,7 @@ from . import api
 from .clock import Clock
 from .server import Server
 from .tools import ProcessWorker
+from .wait import PATIENCE
 from .worker import Worker
 
 _numbers = itertools.count()
@@ -29,8 +30,8 @@ def pytest_runtest_makereport(item, call):
 def pytest_collection_modifyitems(items):
     """A test that hangs is a failure: two minutes, unless it says more."""
     for item in items:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(120))
+        marker = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout((marker.args[0] if marker else 120) * PATIENCE), append=False)
 
 
 @pytest.fixture

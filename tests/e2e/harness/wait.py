@@ -3,8 +3,12 @@
 import os
 import time
 
-# Everything that should happen "at once" gets this long: the machine may be busy, and sanitizers are slow.
-SOON_S = 20.0 * float(os.environ.get("MILLRACE_TEST_PATIENCE", "1"))
+# The programs were built with a sanitizer. They are slow then, and need memory that is not theirs: neither can be judged.
+SANITIZED = os.environ.get("PRESET") in ("asan", "tsan")
+# How much longer than usual all may take.
+PATIENCE = float(os.environ.get("MILLRACE_TEST_PATIENCE", "3" if SANITIZED else "1"))
+# Everything that should happen "at once" gets this long: the machine may be busy.
+SOON_S = 20.0 * PATIENCE
 
 
 def wait_until(condition, what="the condition", timeout_s=SOON_S, every_s=0.02):
