@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from millrace import InvalidArgument, JobNotFound
 from src import store
 from src.core.interfaces.queue import QueueBackend
 from src.utils.jobs import JobManager, JobPriority, TaskStatus, close_job_manager, enqueue, get_job_manager, get_queue
@@ -114,7 +116,7 @@ async def get_task(task_id: str, jobs: Jobs, wait: float = 0) -> dict[str, Any]:
         status = await jobs.get_status(task_id)
     if status.status == TaskStatus.FAILED:
         raise HTTPException(502, detail=status.error)
-    return {"status": status.status, "result": status.result}
+    return {"status": status.status, "result": status.result, "error": status.error}
 
 
 @router.delete("/tasks/{task_id}")
@@ -150,3 +152,16 @@ async def mails() -> list[dict[str, str]]:
 
 app = FastAPI(title="Shop", lifespan=lifespan)
 app.include_router(router)
+
+
+@app.exception_handler(store.NotFound)
+@app.exception_handler(JobNotFound)
+async def not_found(request: Request, error: Exception) -> JSONResponse:
+    """There is no such order, or no such job (any more)."""
+    return JSONResponse({"detail": str(error)}, status_code=404)
+
+
+@app.exception_handler(InvalidArgument)
+async def invalid(request: Request, error: Exception) -> JSONResponse:
+    """Millrace says which field is wrong, such as an id that is none."""
+    return JSONResponse({"detail": str(error)}, status_code=422)

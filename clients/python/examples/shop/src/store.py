@@ -14,6 +14,10 @@ CREATE TABLE IF NOT EXISTS mails (key TEXT PRIMARY KEY, recipient TEXT NOT NULL,
 """
 
 
+class NotFound(LookupError):
+    """There is no such row."""
+
+
 @contextmanager
 def database() -> Iterator[sqlite3.Connection]:
     """A connection, and one transaction."""
@@ -38,7 +42,7 @@ def get_user(user_id: str) -> sqlite3.Row:
     with database() as db:
         found: sqlite3.Row | None = db.execute("SELECT * FROM users WHERE id = ?", (user_id,)).fetchone()
     if found is None:
-        raise LookupError(f"there is no user {user_id}")
+        raise NotFound(f"there is no user {user_id}")
     return found
 
 
@@ -58,7 +62,7 @@ def get_order(order_id: str) -> sqlite3.Row:
     with database() as db:
         found: sqlite3.Row | None = db.execute("SELECT * FROM orders WHERE id = ?", (order_id,)).fetchone()
     if found is None:
-        raise LookupError(f"there is no order {order_id}")
+        raise NotFound(f"there is no order {order_id}")
     return found
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shop over HTTP: each test does what a browser would, and sees what a person would."""
 
+import uuid
 from typing import Any
 
 import httpx
@@ -38,6 +39,7 @@ def test_an_empty_order_stops_at_its_first_step(shop: httpx.Client) -> None:
     order = shop.post("/orders", json={"item": "nothing"}).json()
     response = shop.get(f"/tasks/{order['task_id']}", params={"wait": 50})
     assert response.json()["status"] == "cancelled"
+    assert "the order is empty" in response.json()["error"]
     assert shop.get(f"/orders/{order['order_id']}").json()["state"] == "new"
 
 
@@ -92,3 +94,10 @@ def test_a_failure_is_told(shop: httpx.Client) -> None:
 def test_queues_can_be_looked_at_and_purged(shop: httpx.Client) -> None:
     assert shop.get("/queue-stats", params={"name": "nobody-serves-this"}).json() == {"pending": 0}
     assert shop.delete("/queues/nobody-serves-this").json() == {"purged": 0}
+
+
+def test_what_is_not_there_is_not_found(shop: httpx.Client) -> None:
+    for path in ("/orders/17", f"/tasks/{uuid.uuid4()}"):
+        response = shop.get(path)
+        assert (response.status_code, "there is no" in response.json()["detail"]) == (404, True), response.text
+    assert shop.get("/tasks/17").status_code == 422

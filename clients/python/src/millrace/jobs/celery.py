@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries jobs by Celery, for fleets that still run it (`pip install millrace[celery]`).
+"""Carries jobs by Celery, for fleets that still run it (the extra `celery`).
 
 Jobs go to workers that Celery's own tools run; recurring ones are kept by celery-redbeat, so `celery beat -S
 redbeat.RedBeatScheduler` has to run too. What Celery can't do raises `NotSupported`: docs/from-celery.md has the table.

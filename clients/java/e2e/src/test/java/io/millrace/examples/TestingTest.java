@@ -67,7 +67,9 @@ final class TestingTest {
         }
       }
     }
-    Matcher block = Pattern.compile("(?s)```java\n(.*?)```").matcher(Files.readString(Path.of("../README.md")));
+    String readme = Files.readString(Path.of("../README.md"));
+    // The program before that is run as it stands, by ReadmeIT.
+    Matcher block = Pattern.compile("(?s)```java\n(.*?)```").matcher(readme.substring(readme.indexOf("## Five levels of jobs")));
     int count = 0;
     while (block.find()) {
       assertThat(sources.toString()).contains(block.group(1));
