@@ -329,7 +329,10 @@ static void tick(struct turn *turn) {
   job_log_tick(engine);
   struct store_statistics store;
   store_statistics(engine->store, &store);
+  bool was_low = engine->disk_low;
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
+  if (was_low && !engine->disk_low)
+    schedules_go_on(turn);
   if (store.disk_free_bytes < engine->options.disk_stop_bytes) {
     struct error error;
     error_set(&error, STATUS_RESOURCE_EXHAUSTED, NULL,
