@@ -200,6 +200,7 @@ def test_length_limit(shared, make_worker, queue):
     assert client.CreateJob(job=api.JobSpec(id=ids[0], task="work", queue=queue)).existing
     outcomes = client.CreateJobs(jobs=specs(queue, 2) + specs(queue + "-other", 1)).outcomes
     assert [o.error.code for o in outcomes] == [8, 8, 0]
+    assert api.Failure.of_status(outcomes[0].error).retry_after_s == failure.error.retry_after_s == 1
     with fails("RESOURCE_EXHAUSTED"):
         client.CreateChain(steps=specs(queue, 2))
     client.CancelJob(id=ids[0])
