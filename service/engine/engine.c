@@ -515,6 +515,18 @@ static void free_slices(struct engine *engine) {
     work->free(work);
 }
 
+static void abandon(struct turn *turn, struct engine_task *task) {
+  if (turn)
+    free_slices(turn->engine);
+  g_free(task);
+}
+
+void engine_abandon(struct engine *engine) {
+  struct engine_task *task = g_new0(struct engine_task, 1);
+  task->run = abandon;
+  engine_post_back(engine, task);
+}
+
 void engine_stop(struct engine *engine) {
   if (!engine->started)
     return;
