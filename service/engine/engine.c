@@ -9,6 +9,7 @@
 #include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
+#include "engine/bulk.h"
 #include "engine/compaction.h"
 #include "engine/dispatch.h"
 #include "engine/job_log.h"
@@ -517,7 +518,7 @@ static void free_slices(struct engine *engine) {
 
 static void abandon(struct turn *turn, struct engine_task *task) {
   if (turn)
-    free_slices(turn->engine);
+    bulk_abandon(turn->engine);
   g_free(task);
 }
 

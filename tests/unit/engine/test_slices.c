@@ -81,9 +81,24 @@ static void many_time_outs_are_no_long_turn(void **state) {
   harness_close(&harness);
 }
 
+static void the_end_of_a_busy_session_is_no_long_turn(void **state) {
+  struct harness harness;
+  (void)state;
+  harness_open_with(&harness, &(struct engine_options){.seed = 1, .session_timeout_ms = HOUR_MS, .reconnect_grace_ms = 1});
+  create_jobs(&harness);
+  struct id session = harness_add_worker(&harness, "default", JOBS);
+  wait_for_running(&harness, JOBS);
+  const uint64_t before = count_big_writes(&harness);
+  engine_session_disconnected(harness.engine, &session, 1);
+  wait_for_running(&harness, 0);
+  assert_int_equal(count_big_writes(&harness), before);
+  harness_close(&harness);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(many_time_outs_are_no_long_turn),
+      cmocka_unit_test(the_end_of_a_busy_session_is_no_long_turn),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
