@@ -266,6 +266,7 @@ static void numbers_out(const struct job *job, Millrace__Store__V1__JobRecord *r
   record->content_hash_low = job->content_hash[1];
   record->unknown_task_since_ms = job->unknown_task_since_ms;
   record->has_log = job->has_log;
+  record->attempts_max = job->attempts_max;
 }
 
 struct slice record_pack_job(const struct job *job, struct arena *arena) {
@@ -372,6 +373,7 @@ static void numbers_in(const Millrace__Store__V1__JobRecord *record, struct job 
   job->content_hash[1] = record->content_hash_low;
   job->unknown_task_since_ms = record->unknown_task_since_ms;
   job->has_log = record->has_log;
+  job->attempts_max = record->attempts_max;
 }
 
 static bool is_priority(uint32_t priority) {

@@ -337,6 +337,8 @@ static enum status update(struct turn *turn, struct entry *entry, const Millrace
   if (message->retry_policy) {
     next.policy = policy_from_api(message->retry_policy, NULL, turn->arena);
     next.has_policy = true;
+    const struct spec *spec = turn_spec(turn, entry);
+    next.attempts_max = next.policy.attempts_max || !spec ? next.policy.attempts_max : spec->policy.attempts_max;
   }
   if (message->labels)
     update_labels(turn, message->labels, &next);

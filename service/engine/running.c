@@ -131,6 +131,11 @@ void running_begin(struct turn *turn, struct session *session, struct entry *ent
                 turn->now_ms - sequence_time_ms(next.sequence));
 }
 
+uint32_t running_attempts_max(const struct engine *engine, const struct id *id) {
+  const struct running *running = g_hash_table_lookup(engine->running, id);
+  return running->policy.attempts_max;
+}
+
 void running_end(struct turn *turn, struct running *running) {
   struct engine *engine = turn->engine;
   struct session *session = running->session;
