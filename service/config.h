@@ -40,6 +40,7 @@ struct config {
   enum log_level log_level;
   bool insecure;
   bool monitor_public;
+  bool upgrade_store;
   bool dev;
   bool show_version; /* print the version and exit: nothing else is set */
   char **warnings;   /* sentences to log */

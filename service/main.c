@@ -19,7 +19,7 @@
 #include "log.h"
 #include "rpc/grants.h"
 #include "rpc/server.h"
-#include "store/records.h"
+#include "store/format.h"
 #include "tls.h"
 #include "workers/hub.h"
 
@@ -82,6 +82,8 @@ static enum status open_store(struct service *service, struct error *error) {
   uint64_t high = (uint64_t)g_random_int() << 32 | g_random_int();
   uint64_t low = (uint64_t)g_random_int() << 32 | g_random_int();
   enum status status = store_open_rocks(&options, &service->store, error);
+  if (!status && service->config.upgrade_store)
+    status = store_format_upgrade(service->store, &format_steps, error);
   return status ? status : store_format_open(service->store, high, low, error);
 }
 

@@ -99,7 +99,7 @@ static bool has_same_place(const struct job *a, const struct job *b) {
          a->total_timeout_ms == b->total_timeout_ms && a->started_ms == b->started_ms && a->finished_ms == b->finished_ms &&
          a->delete_at_ms == b->delete_at_ms && a->retention_ms == b->retention_ms && a->cancel_requested == b->cancel_requested &&
          a->terminate_requested == b->terminate_requested && a->unique_held == b->unique_held && a->has_log == b->has_log &&
-         a->unknown_task_since_ms == b->unknown_task_since_ms;
+         a->attempts_max == b->attempts_max && a->unknown_task_since_ms == b->unknown_task_since_ms;
 }
 
 static bool has_same_content(const struct job *a, const struct job *b) {

@@ -12,6 +12,7 @@
 
 #include "millrace/v1/chain_service.pb-c.h"
 #include "store/accounts.h"
+#include "store/format.h"
 #include "store/implied.h"
 #include "store/keys.h"
 #include "store/records.h"
@@ -501,8 +502,9 @@ static enum status check_format(struct check *check, struct error *error) {
       problem(check, "The store has no format record.");
     return absent == STATUS_DATA_LOSS ? STATUS_OK : absent;
   }
+  const enum status format = store_format_check(get.value, error);
   store_gets_release(&get, 1);
-  return STATUS_OK;
+  return format;
 }
 
 static enum status check_all(struct check *check, struct error *error) {

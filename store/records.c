@@ -266,6 +266,7 @@ static void numbers_out(const struct job *job, Millrace__Store__V1__JobRecord *r
   record->content_hash_low = job->content_hash[1];
   record->unknown_task_since_ms = job->unknown_task_since_ms;
   record->has_log = job->has_log;
+  record->attempts_max = job->attempts_max;
 }
 
 struct slice record_pack_job(const struct job *job, struct arena *arena) {
@@ -372,6 +373,7 @@ static void numbers_in(const Millrace__Store__V1__JobRecord *record, struct job 
   job->content_hash[1] = record->content_hash_low;
   job->unknown_task_since_ms = record->unknown_task_since_ms;
   job->has_log = record->has_log;
+  job->attempts_max = record->attempts_max;
 }
 
 static bool is_priority(uint32_t priority) {
@@ -429,72 +431,4 @@ enum status record_unpack_spec(const struct id *id, struct slice value, struct a
     return damaged(error, family_names[FAMILY_SPECS], id);
   *out_spec = spec;
   return STATUS_OK;
-}
-
-/* ---- the format ---- */
-
-static enum status check_format(struct slice value, struct error *error) {
-  Millrace__Store__V1__StoreRecord *record = millrace__store__v1__store_record__unpack(NULL, value.length, value.data);
-  if (!record)
-    return error_set(error, STATUS_DATA_LOSS, NULL, "the store's format record cannot be read: the store is damaged");
-  enum status status = STATUS_OK;
-  if (record->format != STORE_FORMAT)
-    status = error_set(error, STATUS_FAILED_PRECONDITION, NULL,
-                       "the store has format %u, this version of Millrace reads format %d: start the version that wrote it",
-                       record->format, STORE_FORMAT);
-  else if (record->shard != 0)
-    status = error_set(error, STATUS_FAILED_PRECONDITION, NULL, "the store belongs to shard %u, this server serves shard 0",
-                       record->shard);
-  millrace__store__v1__store_record__free_unpacked(record, NULL);
-  return status;
-}
-
-enum status store_format_absent(struct store *store, struct error *error) {
-  for (enum family family = 0; family < FAMILIES; family++) {
-    struct store_rows rows;
-    const enum status status = store_scan(store, NULL, &(struct store_range){.family = family, .limit = 1}, &rows, error);
-    if (status != STATUS_OK)
-      return status;
-    const bool is_empty = rows.count == 0;
-    store_rows_release(&rows);
-    if (!is_empty)
-      return error_set(error, STATUS_DATA_LOSS, NULL,
-                       "the store holds %s but not its format record: it is damaged or not Millrace's", family_names[family]);
-  }
-  return STATUS_OK;
-}
-
-static enum status write_format(struct store *store, struct slice key, uint64_t random_high, uint64_t random_low,
-                                struct error *error) {
-  uint64_t random[2] = {GUINT64_TO_BE(random_high), GUINT64_TO_BE(random_low)};
-  Millrace__Store__V1__StoreRecord record = MILLRACE__STORE__V1__STORE_RECORD__INIT;
-  record.format = STORE_FORMAT;
-  record.store_id = (ProtobufCBinaryData){.len = sizeof random, .data = (uint8_t *)random};
-  struct arena *arena = arena_new(0);
-  struct store_batch *batch = store_batch_new();
-  store_batch_put(batch, FAMILY_META, key, record_pack(&record.base, arena));
-  uint64_t ticket;
-  enum status status = store_write(store, batch, &ticket, error);
-  if (status == STATUS_OK)
-    status = store_sync(store, ticket, error);
-  store_batch_free(batch);
-  arena_free(arena);
-  return status;
-}
-
-enum status store_format_open(struct store *store, uint64_t random_high, uint64_t random_low, struct error *error) {
-  struct key key;
-  key_meta(&key, "store");
-  struct store_get get = {.family = FAMILY_META, .key = key_slice(&key)};
-  enum status status = store_get_many(store, NULL, &get, 1, error);
-  if (status != STATUS_OK)
-    return status;
-  const bool is_there = get.value.data != NULL;
-  if (is_there)
-    status = check_format(get.value, error);
-  store_gets_release(&get, 1);
-  if (is_there)
-    return status;
-  status = store_format_absent(store, error);
-  return status == STATUS_OK ? write_format(store, key_slice(&key), random_high, random_low, error) : status;
 }

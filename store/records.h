@@ -11,8 +11,6 @@
 #include "millrace/store/v1/store.pb-c.h"
 #include "store/store.h"
 
-enum { STORE_FORMAT = 1 };
-
 /* RUNNING is encoded as PENDING: a lease leaves the record as it was. */
 struct slice record_pack_job(const struct job *job, struct arena *arena);
 enum status record_unpack_job(const struct id *id, struct slice value, struct arena *arena, struct job *out_job,
@@ -32,12 +30,5 @@ Millrace__V1__JobError *job_error_to_api(const struct job_error *error, struct a
 struct policy policy_from_api(const Millrace__V1__RetryPolicy *message, const Google__Protobuf__Duration *attempt_timeout,
                               struct arena *arena);
 Millrace__V1__RetryPolicy *policy_to_api(const struct policy *policy, struct arena *arena);
-
-/* Opens or creates the format: checks the version and shard of the record meta/"store", writes it into an empty store.
- * STATUS_FAILED_PRECONDITION: another format; STATUS_DATA_LOSS: no record in a store that is not empty. */
-enum status store_format_open(struct store *store, uint64_t random_high, uint64_t random_low, struct error *error) STATUS_CHECK;
-/* For a store without a format record: it must be empty, as one is that nothing was written to or that a repair had to give up
- * whole. STATUS_DATA_LOSS: it is not. */
-enum status store_format_absent(struct store *store, struct error *error) STATUS_CHECK;
 
 #endif

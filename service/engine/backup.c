@@ -10,6 +10,7 @@
 #include "core/time.h"
 #include "engine/turn.h"
 #include "millrace/v1/admin_service.pb-c.h"
+#include "store/format.h"
 
 enum {
   CHUNK_BYTES = 256 << 10,

@@ -44,6 +44,19 @@ static void bulk_free(struct slice_work *work) {
   g_free(bulk);
 }
 
+void bulk_abandon(struct engine *engine) {
+  GList *link = engine->slices->head;
+  while (link) {
+    GList *next = link->next;
+    struct slice_work *work = link->data;
+    if (work->free == bulk_free && ((struct bulk *)work)->request) {
+      g_queue_delete_link(engine->slices, link);
+      bulk_free(work);
+    }
+    link = next;
+  }
+}
+
 static bool bulk_end(struct turn *turn, struct bulk *bulk) {
   if (bulk->answer && !turn->engine->failed)
     bulk->answer(turn, bulk);

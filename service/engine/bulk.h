@@ -14,5 +14,7 @@ void retry_jobs_apply(struct turn *turn, struct request *request);
 void purge_queue_apply(struct turn *turn, struct request *request);
 /* Cancels all members of the batch that have not ended, however many. */
 void cancel_members(struct engine *engine, const struct id *batch, bool terminate, const char *reason);
+/* Gives up the orders that callers wait for, and answers them with UNAVAILABLE. */
+void bulk_abandon(struct engine *engine);
 
 #endif

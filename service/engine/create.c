@@ -76,6 +76,7 @@ static void fill_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const
   int64_t now_ms = turn->now_ms;
   job->priority = priority_of(spec->priority);
   job->generation = 1;
+  job->attempts_max = spec->retry_policy ? spec->retry_policy->max_attempts : 0;
   job->created_ms = now_ms;
   int64_t delay_ms = spec->start_case == MILLRACE__V1__JOB_SPEC__START_DELAY ? time_from_duration(spec->delay) : 0;
   if (spec->start_case == MILLRACE__V1__JOB_SPEC__START_RUN_AT)

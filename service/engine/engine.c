@@ -9,6 +9,7 @@
 #include "engine/backup.h"
 #include "engine/batches.h"
 #include "engine/bodies.h"
+#include "engine/bulk.h"
 #include "engine/compaction.h"
 #include "engine/dispatch.h"
 #include "engine/job_log.h"
@@ -329,7 +330,10 @@ static void tick(struct turn *turn) {
   job_log_tick(engine);
   struct store_statistics store;
   store_statistics(engine->store, &store);
+  bool was_low = engine->disk_low;
   engine->disk_low = store.disk_free_bytes < engine->options.disk_low_bytes;
+  if (was_low && !engine->disk_low)
+    schedules_go_on(turn);
   if (store.disk_free_bytes < engine->options.disk_stop_bytes) {
     struct error error;
     error_set(&error, STATUS_RESOURCE_EXHAUSTED, NULL,
@@ -510,6 +514,18 @@ static void free_slices(struct engine *engine) {
   struct slice_work *work;
   while ((work = g_queue_pop_head(engine->slices)))
     work->free(work);
+}
+
+static void abandon(struct turn *turn, struct engine_task *task) {
+  if (turn)
+    bulk_abandon(turn->engine);
+  g_free(task);
+}
+
+void engine_abandon(struct engine *engine) {
+  struct engine_task *task = g_new0(struct engine_task, 1);
+  task->run = abandon;
+  engine_post_back(engine, task);
 }
 
 void engine_stop(struct engine *engine) {

@@ -58,7 +58,7 @@ Google__Rpc__Status *item_error(struct turn *turn, const struct error *error) {
   Google__Rpc__Status *status = MESSAGE(arena, Google__Rpc__Status, google__rpc__status__descriptor);
   status->code = (int32_t)error->status;
   status->message = arena_strdup(arena, error->message);
-  status->details = arena_alloc(arena, 2 * sizeof *status->details);
+  status->details = arena_alloc(arena, 3 * sizeof *status->details);
   if (error->field[0]) {
     Google__Rpc__BadRequest__FieldViolation violation = GOOGLE__RPC__BAD_REQUEST__FIELD_VIOLATION__INIT;
     violation.field = (char *)error->field;
@@ -80,6 +80,11 @@ Google__Rpc__Status *item_error(struct turn *turn, const struct error *error) {
     info.n_metadata = error->subject[0] ? 1 : 0;
     info.metadata = metadata;
     status->details[status->n_details++] = any_of(turn, "google.rpc.ErrorInfo", &info.base);
+  }
+  if (error->retry_after_ms > 0) {
+    Google__Rpc__RetryInfo info = GOOGLE__RPC__RETRY_INFO__INIT;
+    info.retry_delay = duration_new(arena, error->retry_after_ms);
+    status->details[status->n_details++] = any_of(turn, "google.rpc.RetryInfo", &info.base);
   }
   return status;
 }
@@ -332,6 +337,8 @@ static enum status update(struct turn *turn, struct entry *entry, const Millrace
   if (message->retry_policy) {
     next.policy = policy_from_api(message->retry_policy, NULL, turn->arena);
     next.has_policy = true;
+    const struct spec *spec = turn_spec(turn, entry);
+    next.attempts_max = next.policy.attempts_max || !spec ? next.policy.attempts_max : spec->policy.attempts_max;
   }
   if (message->labels)
     update_labels(turn, message->labels, &next);

@@ -11,8 +11,11 @@
 #include "engine/turn.h"
 #include "store/walk.h"
 
-/* What a delivery takes at most, beside its payload, the result of the step before and what its record has (labels). */
-enum { DELIVERY_OVERHEAD_BYTES = 1536 };
+enum {
+  DELIVERY_OVERHEAD_BYTES =
+      1536,              /* beside its payload, the result of the step before and what its record has (labels); at most */
+  TIME_OUT_SLICE = 1000, /* of those that come at one moment, in a turn */
+};
 
 static unsigned concurrency_hash(const void *pointer) {
   const struct concurrency *concurrency = pointer;
@@ -128,6 +131,11 @@ void running_begin(struct turn *turn, struct session *session, struct entry *ent
                 turn->now_ms - sequence_time_ms(next.sequence));
 }
 
+uint32_t running_attempts_max(const struct engine *engine, const struct id *id) {
+  const struct running *running = g_hash_table_lookup(engine->running, id);
+  return running->policy.attempts_max;
+}
+
 void running_end(struct turn *turn, struct running *running) {
   struct engine *engine = turn->engine;
   struct session *session = running->session;
@@ -169,7 +177,11 @@ void running_arm(struct turn *turn, struct running *running, int64_t since_ms) {
 void running_time_outs(struct turn *turn) {
   struct engine *engine = turn->engine;
   struct heap_node *node;
-  while ((node = heap_first(&engine->timeouts)) && node->key <= (uint64_t)turn->now_ms) {
+  for (int i = 0; (node = heap_first(&engine->timeouts)) && node->key <= (uint64_t)turn->now_ms; i++) {
+    if (i == TIME_OUT_SLICE) {
+      engine->again = true;
+      return;
+    }
     struct running *running = HEAP_OBJECT(node, struct running, timeout);
     heap_remove(&engine->timeouts, node);
     struct entry *entry = turn_job(turn, &running->id);

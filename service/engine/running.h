@@ -12,6 +12,8 @@ void running_begin(struct turn *turn, struct session *session, struct entry *ent
 void running_end(struct turn *turn, struct running *running);
 void running_set_record(struct turn *turn, struct running *running, const struct job *job);
 void running_free(struct running *running);
+/* The limit of attempts that counts for this delivery; the job runs. */
+uint32_t running_attempts_max(const struct engine *engine, const struct id *id);
 /* Attempt time-outs that have passed. */
 void running_time_outs(struct turn *turn);
 /* The deadline of a running job passed, or it is to be stopped and forgotten: takes it away from its session, whose slot stays

@@ -120,8 +120,10 @@ static void fire(struct turn *turn, struct schedule *schedule, const Millrace__V
 }
 
 /* Does what is due by now and finds the time to come. A time is too late when it is older than both the catch-up window and
- * `late_ms`. */
+ * `late_ms`. While the disk is low, no time passes for a schedule, as if the server were down. */
 static void catch_up(struct turn *turn, struct schedule *schedule, int64_t late_ms) {
+  if (turn->engine->disk_low)
+    return;
   int64_t nominal_ms = schedule->record.next_nominal_ms - 1;
   if (latest_due(schedule, turn->now_ms, &nominal_ms)) {
     const Millrace__V1__ScheduleSpec *spec = schedule_spec(turn, schedule);
@@ -133,6 +135,8 @@ static void catch_up(struct turn *turn, struct schedule *schedule, int64_t late_
 }
 
 static void make_queued(struct turn *turn, struct schedule *schedule) {
+  if (turn->engine->disk_low)
+    return;
   schedule->record.one_queued = false;
   make_job(turn, schedule, schedule_spec(turn, schedule), schedule->record.queued_nominal_ms);
   schedule_touch(turn, schedule);
@@ -162,6 +166,18 @@ void schedule_resume(struct turn *turn, struct schedule *schedule) {
     make_queued(turn, schedule);
   if (schedule->record.next_nominal_ms)
     catch_up(turn, schedule, 0);
+}
+
+void schedules_go_on(struct turn *turn) {
+  for (GTreeNode *node = g_tree_node_first(turn->engine->schedules); node; node = g_tree_node_next(node)) {
+    struct schedule *schedule = g_tree_node_value(node);
+    if (schedule->record.paused)
+      continue;
+    if (schedule->record.one_queued && !last_job_is_open(turn, schedule))
+      make_queued(turn, schedule);
+    if (schedule->record.next_fire_ms && schedule->record.next_fire_ms <= turn->now_ms)
+      timers_note(turn->engine, schedule->record.next_fire_ms);
+  }
 }
 
 /* ---- the table ---- */

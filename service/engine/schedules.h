@@ -11,6 +11,8 @@
 void schedule_due(struct turn *turn, struct slice name, const struct id *uid, int64_t time_ms);
 /* A job made by a schedule ended (QUEUE_ONE). Called by turn_update. */
 void schedule_job_ended(struct turn *turn, struct entry *entry);
+/* There is room on the disk again: what came due meanwhile follows the catch-up window. */
+void schedules_go_on(struct turn *turn);
 void schedules_write(struct turn *turn);
 enum status schedules_recover(struct engine *engine, struct error *error);
 void schedules_free(struct engine *engine);

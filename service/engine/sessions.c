@@ -10,7 +10,12 @@
 #include "engine/running.h"
 #include "engine/turn.h"
 
-enum { PING_MS = 5000, PINGS_MISSED_MAX = 3, UNRECEIVED_MAX = 2 * (WORKER_CONCURRENCY_MAX + WORKER_PREFETCH_MAX) };
+enum {
+  PING_MS = 5000,
+  PINGS_MISSED_MAX = 3,
+  LOSE_SLICE = 500,
+  UNRECEIVED_MAX = 2 * (WORKER_CONCURRENCY_MAX + WORKER_PREFETCH_MAX)
+};
 
 static unsigned held_hash(const void *pointer) {
   const struct held *held = pointer;
@@ -192,26 +197,58 @@ static void lose(struct turn *turn, struct running *running) {
   turn_update(turn, entry, &next);
 }
 
+/* ---- the end ---- */
+
+/* A session that nobody finds any more, and whose jobs are lost a slice a turn. After a crash amid it, it is a session that does
+ * not come back. */
+struct ending {
+  struct slice_work slice; /* first member */
+  struct session *session;
+};
+
+static void ending_free(struct slice_work *work) {
+  struct ending *ending = (struct ending *)work;
+  session_free(ending->session);
+  g_free(ending);
+}
+
+static bool ending_step(struct turn *turn, struct slice_work *work) {
+  struct engine *engine = turn->engine;
+  struct session *session = ((struct ending *)work)->session;
+  GPtrArray *all = session_running(session);
+  for (guint i = 0; i < MIN(all->len, LOSE_SLICE); i++)
+    lose(turn, g_ptr_array_index(all, i));
+  bool more = all->len > LOSE_SLICE;
+  g_ptr_array_free(all, TRUE);
+  if (more)
+    return true;
+  struct key key;
+  key_id(&key, &session->id);
+  store_batch_delete(turn->batch, FAMILY_SESSIONS, key_slice(&key));
+  g_hash_table_remove(engine->dirty_sessions, session);
+  return false;
+}
+
 void session_end(struct turn *turn, struct session *session, const char *why) {
   struct engine *engine = turn->engine;
   char text[ID_TEXT_BYTES];
   id_format(&session->id, text);
   engine_log(engine, 1, "session ended", "session=%s reason=\"%s\" running=%u", text, why, session->live);
   session->quiet = true;
-  GPtrArray *all = session_running(session);
-  for (guint i = 0; i < all->len; i++)
-    lose(turn, g_ptr_array_index(all, i));
-  g_ptr_array_free(all, TRUE);
-  struct key key;
-  key_id(&key, &session->id);
-  store_batch_delete(turn->batch, FAMILY_SESSIONS, key_slice(&key));
+  session->synced = false;
+  session->ends_ms = engine->silence_ms;
   release_add(turn->release, RELEASE_CLOSE)->session = session->id;
   heap_remove(&engine->round, &session->node);
-  g_hash_table_remove(engine->dirty_sessions, session);
   g_hash_table_remove(engine->sessions, &session->id);
   dispatch_servers_changed(engine, session);
-  session_free(session);
   engine->dispatch_due = true;
+  struct ending *ending = g_new0(struct ending, 1);
+  ending->slice = (struct slice_work){.step = ending_step, .free = ending_free};
+  ending->session = session;
+  if (ending_step(turn, &ending->slice))
+    engine_add_slice(engine, &ending->slice);
+  else
+    ending_free(&ending->slice);
 }
 
 static int64_t ping_interval_ms(const struct engine *engine) {

@@ -344,6 +344,8 @@ void turn_update(struct turn *turn, struct entry *entry, const struct job *chang
   struct job old = entry->now;
   struct job waits = *changed;
   waits.unique_held |= takes_unique_again(turn, &old, changed);
+  if (old.state == JOB_RUNNING && changed->state != JOB_RUNNING)
+    waits.attempts_max = running_attempts_max(turn->engine, &entry->id);
   const struct job *next = &waits;
   bool same_place = old.state == next->state && old.sequence == next->sequence && old.priority == next->priority &&
                     old.unique_held == next->unique_held;

@@ -8,6 +8,7 @@
 #include "engine/sessions.h"
 #include "engine/turn.h"
 #include "millrace/v1/admin_service.pb-c.h"
+#include "store/format.h"
 
 enum { TOKEN_BYTES = 32 };
 

@@ -125,6 +125,10 @@ static enum status read_queues(struct scaling *scaling, const Externalscaler__Sc
   for (char **name = scaling->queues; *name; name++) {
     if (g_strstrip(*name)[0] == '\0')
       return error_set(error, STATUS_INVALID_ARGUMENT, field, "a name is empty in '%.200s'", names);
+    for (char **before = scaling->queues; before < name; before++) {
+      if (strcmp(*before, *name) == 0) /* its work would count twice */
+        return error_set(error, STATUS_INVALID_ARGUMENT, field, "'%.128s' is named twice", *name);
+    }
   }
   if (g_strv_length(scaling->queues) > QUEUES_MAX_ASKED)
     return error_set(error, STATUS_INVALID_ARGUMENT, field, "one trigger can name %d queues at most", QUEUES_MAX_ASKED);

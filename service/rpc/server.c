@@ -345,6 +345,8 @@ void rpc_server_stop(struct rpc_server *server, int64_t grace_ms) {
   rpc_server_set_serving(server, false);
   end_lasting_calls(server);
   bool in_time = wait_until(server, none_served, &deadline);
+  if (!in_time)
+    engine_abandon(server->engine);
   guard_hang_up(HANG_UP_MS);
   g_atomic_int_set(&server->closing, 1);
   server->shut_down_tag.ready = server_shut_down;

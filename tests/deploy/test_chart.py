@@ -114,6 +114,8 @@ def test_backups_are_whole_and_only_the_latest_are_kept(tmp_path, secrets):
     old = [f"millrace-20200101T0000{n:02}Z.tar" for n in range(20)]
     for name in old:
         (backup / name).touch()
+    (backup / "millrace-20200102T000000Z.tar.part").touch()  # left by a pod that was killed
+    (backup / "millrace-20200102T000000Z.tar.part.check").mkdir()
     environment = {entry["name"]: here(entry["value"], secrets, None) for entry in job["env"]}
     environment.update(MILLRACE_ADDRESS=f"localhost:{server.ports['grpc']}", PATH=f"{BIN}:{os.environ['PATH']}")
     try:

@@ -152,6 +152,25 @@ def test_purge_serves_others_meanwhile(shared, make_worker, queue):
     slow.close()
 
 
+def test_a_stop_does_not_wait_for_a_long_purge(make_server):
+    server = make_server({"--shutdown-grace": "100ms"})
+    client, total = server.client, 60_000
+    request = api.CreateJobsRequest(jobs=specs("big", 1000)).SerializeToString()
+    for _ in range(total // 1000):
+        client.raw(api.METHODS["CreateJobs"][0], request)
+    slow = api.Client(server.target)
+    pending = slow._channel.unary_unary(api.METHODS["PurgeQueue"][0])  # pylint: disable=protected-access
+    future = pending.future(api.PurgeQueueRequest(name="big").SerializeToString(), timeout=60)
+    wait_until(lambda: client.counts("big")["pending"] < total, "the purge has begun", every_s=0.001)
+    server.stop()
+    assert future.code().name == "UNAVAILABLE"
+    slow.close()
+    server.start()
+    left = client.counts("big")
+    assert left["pending"] > 0 and left["pending"] + left["cancelled"] == total
+    assert client.PurgeQueue(name="big").purged == left["pending"]
+
+
 def test_purge_of_an_unused_name_is_zero(shared, queue):
     assert shared.client.PurgeQueue(name=queue).purged == 0
 
@@ -200,6 +219,7 @@ def test_length_limit(shared, make_worker, queue):
     assert client.CreateJob(job=api.JobSpec(id=ids[0], task="work", queue=queue)).existing
     outcomes = client.CreateJobs(jobs=specs(queue, 2) + specs(queue + "-other", 1)).outcomes
     assert [o.error.code for o in outcomes] == [8, 8, 0]
+    assert api.Failure.of_status(outcomes[0].error).retry_after_s == failure.error.retry_after_s == 1
     with fails("RESOURCE_EXHAUSTED"):
         client.CreateChain(steps=specs(queue, 2))
     client.CancelJob(id=ids[0])

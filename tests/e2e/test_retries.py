@@ -187,6 +187,40 @@ def test_the_policy_of_the_session_that_leases_counts(shared, make_worker, queue
     assert shared.client.wait(job.id).attempts == 2
 
 
+def limits_told(client, job_id):
+    """max_attempts, wherever a job is shown."""
+    views = (api.View.BASIC, api.View.FULL)
+    told = {client.GetJob(id=job_id, view=view).job.max_attempts for view in views}
+    told |= {job.max_attempts for view in views for job in client.list(ids=[job_id], view=view)}
+    watch = client.WatchJobs(filter=api.JobFilter(ids=[job_id]))
+    told.add(watch.next().job.max_attempts)
+    watch.cancel()
+    return told
+
+
+def test_the_limit_that_counts_is_told_everywhere(server, make_worker):
+    client = server.client
+    declared = api.WorkerTask(name="declared", retry_policy=api.RetryPolicy(max_attempts=2, initial=api.seconds(0.01)))
+    own = client.create("own", retry_policy=api.RetryPolicy(max_attempts=7)).id
+    theirs = client.create("declared").id
+    assert (limits_told(client, own), limits_told(client, theirs)) == ({7}, {4})
+    server.restart()  # so that nothing is known by accident
+    assert (limits_told(client, own), limits_told(client, theirs)) == ({7}, {4})
+    client.UpdateJob(id=own, retry_policy=api.RetryPolicy(initial=api.seconds(1)))
+    assert limits_told(client, own) == {7}
+    client.UpdateJob(id=own, retry_policy=api.RetryPolicy(max_attempts=9))
+    assert limits_told(client, own) == {9}
+    with make_worker(server, tasks=[declared]) as worker:
+        worker.fail(worker.take())
+        assert limits_told(client, theirs) == {2}  # between the attempts
+        delivery = worker.take()
+        assert limits_told(client, theirs) == {2}
+        worker.fail(delivery)
+    server.restart()
+    job = client.job(theirs)
+    assert (job.state, job.attempts, limits_told(client, theirs)) == (JobState.FAILED, 2, {2})
+
+
 # ---- dead letters ----
 
 def test_dead_letters_are_listed_with_their_reasons_and_grouped(shared, make_worker, queue):

@@ -109,6 +109,7 @@ def test_a_push_trigger_is_told_when_the_server_stops(make_server):
 
 @pytest.mark.parametrize("metadata, field", [
     ({}, "scalerMetadata.queues"), ({"queues": ""}, "scalerMetadata.queues"), ({"queues": "a,,b"}, "scalerMetadata.queues"),
+    ({"queues": "a,b, a"}, "scalerMetadata.queues"), ({"queues": "a" * 60000}, "name"), ({"queues": "," * 60000}, "scalerMetadata.queues"),
     ({"queues": "not a name"}, "name"), ({"queues": ",".join(f"q{n}" for n in range(101))}, "scalerMetadata.queues"),
     *(({"queues": "a", "targetBacklogPerWorker": bad}, "scalerMetadata.targetBacklogPerWorker") for bad in ("0", "-1", "many", "1000001", "")),
 ])

@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "rows.h"
+#include "store/format.h"
 #include "store/implied.h"
 #include "store/records.h"
 #include "store/walk.h"

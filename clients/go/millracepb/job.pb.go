@@ -617,7 +617,8 @@ type Job struct {
 	Generation uint32 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Attempts that count against max_attempts, this generation.
 	Attempts uint32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// The effective limit.
+	// The effective limit. What a worker declares for the task is known from the first delivery on; until then it is the job's own,
+	// or else the queue's or the server's.
 	MaxAttempts uint32 `protobuf:"varint,10,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// How often it was handed to a worker, over all generations.
 	Deliveries uint32 `protobuf:"varint,11,opt,name=deliveries,proto3" json:"deliveries,omitempty"`

@@ -297,6 +297,10 @@ void engine_submit(struct engine *engine, struct request *request) {
   pthread_mutex_unlock(&engine->lock);
 }
 
+void engine_abandon(struct engine *engine) {
+  (void)engine;
+}
+
 void engine_cancel(struct engine *engine, struct request *request) {
   g_atomic_int_set(&request->cancelled, 1);
   pthread_mutex_lock(&engine->lock);

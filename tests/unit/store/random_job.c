@@ -137,6 +137,7 @@ static void random_rest(GRand *random, struct arena *arena, struct job *job) {
   job->unknown_task_since_ms = random_time(random);
   job->session = maybe_id(random);
   job->has_log = one_in(random, 2);
+  job->attempts_max = g_rand_int(random) % 1001;
   job->has_policy = one_in(random, 2);
   job->policy = job->has_policy ? random_policy(random, arena) : (struct policy){0};
   if (one_in(random, 2)) {

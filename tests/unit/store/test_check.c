@@ -12,6 +12,7 @@
 #include "random_job.h"
 #include "store/changes.h"
 #include "store/check.h"
+#include "store/format.h"
 #include "store/keys.h"
 #include "store/records.h"
 
@@ -718,12 +719,29 @@ static void test_a_long_store_is_walked_to_its_end(void **state) {
   world_free(world);
 }
 
+static void test_a_store_of_another_format_is_not_judged(void **state) {
+  struct world *world = world_new();
+  Millrace__Store__V1__StoreRecord record = MILLRACE__STORE__V1__STORE_RECORD__INIT;
+  const struct check_listener listener = {.problem = hear, .context = world};
+  struct check_report report;
+  struct error error;
+  struct key key;
+  (void)state;
+  record.format = STORE_FORMAT + 1;
+  key_meta(&key, "store");
+  store_batch_put(world->batch, FAMILY_META, key_slice(&key), record_pack(&record.base, world->arena));
+  commit(world);
+  assert_int_equal(store_check(world->store, &listener, &report, &error), STATUS_FAILED_PRECONDITION);
+  assert_non_null(strstr(error.message, "format 2"));
+  assert_int_equal(world->sentences->len, 0);
+  world_free(world);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_a_healthy_store_has_no_problems),
-      cmocka_unit_test(test_each_damage_is_found_and_named),
-      cmocka_unit_test(test_only_the_first_hundred_problems_are_told),
-      cmocka_unit_test(test_a_long_store_is_walked_to_its_end),
+      cmocka_unit_test(test_a_healthy_store_has_no_problems),          cmocka_unit_test(test_each_damage_is_found_and_named),
+      cmocka_unit_test(test_only_the_first_hundred_problems_are_told), cmocka_unit_test(test_a_long_store_is_walked_to_its_end),
+      cmocka_unit_test(test_a_store_of_another_format_is_not_judged),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -232,65 +232,6 @@ static void test_errors_travel_both_ways(void **state) {
   arena_free(arena);
 }
 
-/* ---- the format ---- */
-
-static void write_format(struct store *store, uint32_t format, uint32_t shard) {
-  struct arena *arena = arena_new(0);
-  struct store_batch *batch = store_batch_new();
-  Millrace__Store__V1__StoreRecord record = MILLRACE__STORE__V1__STORE_RECORD__INIT;
-  record.format = format;
-  record.shard = shard;
-  struct key key;
-  key_meta(&key, "store");
-  store_batch_put(batch, FAMILY_META, key_slice(&key), record_pack(&record.base, arena));
-  uint64_t ticket;
-  assert_int_equal(store_write(store, batch, &ticket, NULL), STATUS_OK);
-  store_batch_free(batch);
-  arena_free(arena);
-}
-
-static void test_an_empty_store_gets_the_format_once(void **state) {
-  struct store *store = store_open_memory();
-  struct error error;
-  (void)state;
-  assert_int_equal(store_format_open(store, 1, 2, &error), STATUS_OK);
-  struct store_statistics statistics;
-  store_statistics(store, &statistics);
-  assert_int_equal(statistics.synced_ticket, statistics.last_ticket);
-  assert_int_equal(store_format_open(store, 3, 4, &error), STATUS_OK);
-  const uint64_t ticket = statistics.last_ticket;
-  store_statistics(store, &statistics);
-  assert_int_equal(statistics.last_ticket, ticket);
-  store_close(store);
-}
-
-static void test_another_format_is_refused(void **state) {
-  struct store *store = store_open_memory();
-  struct error error;
-  (void)state;
-  write_format(store, STORE_FORMAT + 1, 0);
-  assert_int_equal(store_format_open(store, 1, 2, &error), STATUS_FAILED_PRECONDITION);
-  assert_non_null(strstr(error.message, "format 2"));
-  write_format(store, STORE_FORMAT, 1);
-  assert_int_equal(store_format_open(store, 1, 2, &error), STATUS_FAILED_PRECONDITION);
-  assert_non_null(strstr(error.message, "shard 1"));
-  store_close(store);
-}
-
-static void test_rows_without_a_format_are_data_loss(void **state) {
-  struct store *store = store_open_memory();
-  struct store_batch *batch = store_batch_new();
-  struct error error;
-  uint64_t ticket;
-  (void)state;
-  store_batch_put(batch, FAMILY_LABELS, (struct slice){"x", 1}, (struct slice){"", 0});
-  assert_int_equal(store_write(store, batch, &ticket, &error), STATUS_OK);
-  assert_int_equal(store_format_open(store, 1, 2, &error), STATUS_DATA_LOSS);
-  assert_non_null(strstr(error.message, "labels"));
-  store_batch_free(batch);
-  store_close(store);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_any_job_comes_back),
@@ -301,9 +242,6 @@ int main(void) {
       cmocka_unit_test(test_values_that_no_job_has_are_refused),
       cmocka_unit_test(test_policies_travel_both_ways),
       cmocka_unit_test(test_errors_travel_both_ways),
-      cmocka_unit_test(test_an_empty_store_gets_the_format_once),
-      cmocka_unit_test(test_another_format_is_refused),
-      cmocka_unit_test(test_rows_without_a_format_are_data_loss),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
