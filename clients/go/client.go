@@ -26,6 +26,7 @@ const (
 	defaultAddress  = "127.0.0.1:7070"
 	defaultTimeout  = 30 * time.Second
 	receiveBytesMax = 16 << 20
+	retryBytesMax   = 8 << 20 // the largest request is 4 MiB; what is not kept can't be sent again
 	modulePath      = "github.com/millrace/millrace/clients/go"
 )
 
@@ -155,7 +156,7 @@ func (o *clientOptions) dialOptions() []grpc.DialOption {
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.MaxRetryRPCBufferSize(retryBytesMax)),
 		grpc.WithUserAgent("millrace-go/" + Version()),
 	}
 	if o.token != "" {

@@ -21,6 +21,8 @@ from millrace.errors import InvalidArgument, MillraceError
 
 ADDRESS_DEFAULT: Final = "127.0.0.1:7070"
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+RETRY_BYTES_MAX: Final = 8 * 1024 * 1024
+"""The largest request is 4 MiB; what is not kept can't be sent again."""
 _SERVICE_CONFIG: Final = importlib.resources.files("millrace._proto").joinpath("service_config.json").read_text("utf-8")
 _JOB_TAKEN: Final = frozenset({"JOB_EXISTS", "JOB_DELETED", "UNIQUE_KEY_TAKEN"})
 _BY_CODE: Final[dict[str, type[MillraceError]]] = {
@@ -124,6 +126,7 @@ class Target:
         return (
             ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.enable_retries", 1),
+            ("grpc.per_rpc_retry_buffer_size", RETRY_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.initial_reconnect_backoff_ms", 100),
