@@ -80,7 +80,7 @@ func (c *Client) CreateBatch(ctx context.Context, spec BatchSpec) (*Batch, error
 	}
 	next, stop := iter.Pull(items)
 	defer stop()
-	writer := &BatchWriter{client: c, ctx: ctx, hasDefaults: spec.Defaults != nil}
+	writer := &BatchWriter{client: c, ctx: ctx, hasDefaults: spec.Defaults != nil, isNamed: spec.ID != ""}
 	var held *pb.JobSpec
 	for held == nil {
 		item, more := next()
@@ -147,6 +147,7 @@ type BatchWriter struct {
 	ctx         context.Context
 	batch       *Batch
 	hasDefaults bool
+	isNamed     bool // the batch's id is the caller's
 	chunk       chunk
 	number      int
 	added       int
@@ -177,7 +178,7 @@ func (w *BatchWriter) gather(item *JobSpec) (held *pb.JobSpec, err error) {
 		return nil, w.broken
 	}
 	item, end := w.client.traced(w.ctx, item)
-	message, err := w.client.outgoing(item)
+	message, err := w.client.outgoingIn(w.isNamed, item)
 	if err != nil {
 		end(err)
 		return nil, err

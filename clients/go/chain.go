@@ -60,7 +60,7 @@ func (c *Client) CreateChain(ctx context.Context, spec ChainSpec) (*Chain, error
 		step, end := c.traced(ctx, step)
 		defer func() { end(err) }()
 		var message *pb.JobSpec
-		if message, err = c.outgoing(step); err != nil {
+		if message, err = c.outgoingIn(spec.ID != "", step); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
 		request.Steps = append(request.Steps, message)

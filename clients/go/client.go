@@ -26,6 +26,7 @@ const (
 	defaultAddress  = "127.0.0.1:7070"
 	defaultTimeout  = 30 * time.Second
 	receiveBytesMax = 16 << 20
+	retryBytesMax   = 8 << 20 // the largest request is 4 MiB; what is not kept can't be sent again
 	modulePath      = "github.com/millrace/millrace/clients/go"
 )
 
@@ -52,6 +53,7 @@ type Client struct {
 type clientOptions struct {
 	address    string
 	token      string
+	tokenFile  string
 	tls        *tls.Config
 	caFile     string
 	certFile   string
@@ -72,13 +74,14 @@ func WithAddress(address string) ClientOption {
 	return func(o *clientOptions) { o.address = address }
 }
 
-// WithToken sends a token with every call. Default: MILLRACE_TOKEN.
+// WithToken sends a token with every call. Default: MILLRACE_TOKEN, else what the file MILLRACE_TOKEN_FILE holds.
 func WithToken(token string) ClientOption { return func(o *clientOptions) { o.token = token } }
 
-// WithCA encrypts, and trusts the authorities in this PEM file. Default: MILLRACE_CA.
+// WithCA encrypts, and trusts the authorities in this PEM file. Default: MILLRACE_CA. Unix sockets are never encrypted.
 func WithCA(file string) ClientOption { return func(o *clientOptions) { o.caFile = file } }
 
-// WithClientCertificate encrypts, and shows this certificate to the server (mutual TLS). Both are PEM files.
+// WithClientCertificate encrypts, and shows this certificate to the server (mutual TLS). Both are PEM files. Default:
+// MILLRACE_CERTIFICATE and MILLRACE_KEY.
 func WithClientCertificate(certFile, keyFile string) ClientOption {
 	return func(o *clientOptions) { o.certFile, o.keyFile = certFile, keyFile }
 }
@@ -113,7 +116,8 @@ func WithDialer(dial func(ctx context.Context, address string) (net.Conn, error)
 // NewClient makes a client. It does not wait for the server: the first call does.
 func NewClient(options ...ClientOption) (*Client, error) {
 	o := clientOptions{
-		address: os.Getenv("MILLRACE_ADDRESS"), token: os.Getenv("MILLRACE_TOKEN"), caFile: os.Getenv("MILLRACE_CA"),
+		address: os.Getenv("MILLRACE_ADDRESS"), token: os.Getenv("MILLRACE_TOKEN"), tokenFile: os.Getenv("MILLRACE_TOKEN_FILE"),
+		caFile: os.Getenv("MILLRACE_CA"), certFile: os.Getenv("MILLRACE_CERTIFICATE"), keyFile: os.Getenv("MILLRACE_KEY"),
 		timeout: defaultTimeout, coalescing: true,
 	}
 	for _, option := range options {
@@ -121,6 +125,9 @@ func NewClient(options ...ClientOption) (*Client, error) {
 	}
 	if o.address == "" {
 		o.address = defaultAddress
+	}
+	if err := o.loadToken(); err != nil {
+		return nil, err
 	}
 	if err := o.loadTLS(); err != nil {
 		return nil, err
@@ -140,7 +147,7 @@ func NewClient(options ...ClientOption) (*Client, error) {
 
 func (o *clientOptions) dialOptions() []grpc.DialOption {
 	transport := insecure.NewCredentials()
-	if o.tls != nil {
+	if o.tls != nil && !strings.HasPrefix(o.address, "unix:") {
 		transport = credentials.NewTLS(o.tls)
 	}
 	reconnect := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}
@@ -149,7 +156,7 @@ func (o *clientOptions) dialOptions() []grpc.DialOption {
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.MaxRetryRPCBufferSize(retryBytesMax)),
 		grpc.WithUserAgent("millrace-go/" + Version()),
 	}
 	if o.token != "" {
@@ -161,7 +168,22 @@ func (o *clientOptions) dialOptions() []grpc.DialOption {
 	return result
 }
 
+func (o *clientOptions) loadToken() error {
+	if o.token != "" || o.tokenFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return fmt.Errorf("millrace: cannot read the token's file (MILLRACE_TOKEN_FILE): %w", err)
+	}
+	o.token = strings.TrimSpace(string(text))
+	return nil
+}
+
 func (o *clientOptions) loadTLS() error {
+	if (o.certFile == "") != (o.keyFile == "") {
+		return invalid("certificate", "a client certificate needs both its file (MILLRACE_CERTIFICATE) and that of its key (MILLRACE_KEY)")
+	}
 	if o.caFile == "" && o.certFile == "" {
 		return nil
 	}

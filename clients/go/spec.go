@@ -53,7 +53,8 @@ func newID() string {
 	return uuid.Must(uuid.NewV7()).String()
 }
 
-// ID is the job's id: given by WithID, or made by NewJob.
+// ID is the job's id: given by WithID, or made by NewJob. In a chain or batch whose id is given, the ids that are not follow from it
+// instead, so that the same flow sent again is the same: Chain.JobIDs tells those of a chain.
 func (s *JobSpec) ID() string { return s.message.Id }
 
 // Task is the handler's name.
@@ -211,6 +212,15 @@ func (c *Client) outgoing(s *JobSpec) (*pb.JobSpec, error) {
 		result.Queue = c.route(result.Task)
 	}
 	return result, nil
+}
+
+// outgoingIn does the same for a job of a chain or batch.
+func (c *Client) outgoingIn(flowIsNamed bool, s *JobSpec) (*pb.JobSpec, error) {
+	message, err := c.outgoing(s)
+	if err == nil && flowIsNamed && !s.idIsGiven {
+		message.Id = ""
+	}
+	return message, err
 }
 
 // copySpec copies what is set: messages are not to be copied as values, and proto.Clone is slow on the way of every job.

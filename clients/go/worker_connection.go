@@ -21,6 +21,7 @@ const (
 	registerTimeout     = 10 * time.Second
 	registerBackoff     = 200 * time.Millisecond
 	registerBackoffMax  = 3 * time.Second
+	backoffDoublings    = 4
 	twiceWithin         = 10 * time.Second
 	refusalsBeforeGRPC  = 2
 	defaultHeartbeat    = 5 * time.Second
@@ -72,7 +73,7 @@ func (w *Worker) session(done context.Context) error {
 				overGRPC = true
 			}
 			mustRegister = true
-			pause(done, registerBackoff)
+			pause(done, backoffAfter(refusals))
 			continue
 		}
 		refusals = 0
@@ -81,10 +82,19 @@ func (w *Worker) session(done context.Context) error {
 			return nil
 		}
 		w.options.logger.Warn("the connection broke: joining again", "error", err)
-		mustRegister = errors.Is(callError(err, false), ErrNotFound) || time.Since(brokenAt) < twiceWithin
+		brokenTwice := time.Since(brokenAt) < twiceWithin
+		mustRegister = brokenTwice || errors.Is(callError(err, false), ErrNotFound)
 		brokenAt = time.Now()
+		if brokenTwice {
+			pause(done, registerBackoff)
+		}
 	}
 	return nil
+}
+
+// backoffAfter so many refusals in a row.
+func backoffAfter(refusals int) time.Duration {
+	return min(registerBackoff<<min(refusals-1, backoffDoublings), registerBackoffMax)
 }
 
 func (w *Worker) dial(done context.Context, overGRPC bool) (link, error) {

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from harness import api
 from harness.api import Client, Failure, fails
+from harness.security import Tokens
 from harness.server import BIN
 from harness.tools import millrace
 from harness.wait import wait_until
@@ -26,20 +27,6 @@ ADMIN = {"UpdateQueue", "PauseQueue", "ResumeQueue", "PurgeQueue", "DeleteQueue"
 SCALER = {"IsActive", "StreamIsActive", "GetMetricSpec", "GetMetrics"}
 MAY = {"viewer": VIEWER, "producer": VIEWER | PRODUCER, "worker": WORKER, "scaler": SCALER,
        "admin": VIEWER | PRODUCER | WORKER | SCALER | ADMIN}
-
-
-class Tokens:
-    """A token file, filled by the real tool."""
-
-    def __init__(self, directory):
-        self.file = pathlib.Path(directory) / "tokens"
-
-    def create(self, name, *roles, queues=(), certificate=None):
-        """Adds a grant; returns the token."""
-        flags = [f"--role={role}" for role in roles] + [f"--queue={queue}" for queue in queues]
-        if certificate:
-            flags.append(f"--certificate={certificate}")
-        return millrace(None, "token", "create", "--name", name, "--file", self.file, *flags).out.strip()
 
 
 @pytest.fixture

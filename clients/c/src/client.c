@@ -53,6 +53,8 @@ static grpc_channel *open_channel(const char *address, const struct tls *tls) {
       /* For this gRPC it is how long an attempt to connect may take, whatever its name says. */
       integer_argument(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS),
       integer_argument(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_LAST_MS),
+      /* The largest request is 4 MiB; what is not kept can't be sent again. */
+      integer_argument(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, MESSAGE_BYTES_MAX),
       /* Each client has a connection of its own, as its owner expects. */
       integer_argument(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
       {.type = GRPC_ARG_STRING, .key = (char *)GRPC_ARG_SERVICE_CONFIG, .value.string = (char *)service_config},

@@ -18,6 +18,7 @@ enum {
   REGISTER_TIMEOUT_MS = 10000,
   BACKOFF_FIRST_MS = 200,
   BACKOFF_LAST_MS = 3000,
+  BACKOFF_DOUBLINGS = 4,
   TWICE_WITHIN_US = 10 * 1000000,
   HANDLERS_RETURN_MS = 3000, /* once they were told to stop */
   GOODBYE_MS = 5000,         /* for the last reports to be accepted */
@@ -488,7 +489,7 @@ static bool connect_and_serve(struct millrace_worker *worker, struct ending *end
       history->over_grpc = true;
     }
     *out_register = true;
-    (void)pause_until_stop(worker, BACKOFF_FIRST_MS);
+    (void)pause_until_stop(worker, MIN(BACKOFF_FIRST_MS << MIN(history->refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
     return true;
   }
   say(worker, MILLRACE_LOG_INFO, "joined transport=%s", history->over_grpc ? "grpc" : "nng");
@@ -501,6 +502,8 @@ static bool connect_and_serve(struct millrace_worker *worker, struct ending *end
   *out_register = history->broken_us && now_us - history->broken_us < TWICE_WITHIN_US;
   history->broken_us = now_us;
   say(worker, MILLRACE_LOG_WARNING, "the connection broke: joining again");
+  if (*out_register)
+    (void)pause_until_stop(worker, BACKOFF_FIRST_MS);
   return true;
 }
 

@@ -379,7 +379,13 @@ class Agent:
         os.environ["MILLRACE_AGENT_WORKER"] = json.dumps(fields)  # for the module, here and in the processes of the pool
         self._worker = Worker("handlers", transport=self._transport, codec=self._codec, **settings)
         self._working = asyncio.create_task(self._worker.serve())
+        self._working.add_done_callback(self._worker_ended)
         return {}
+
+    @staticmethod
+    def _worker_ended(working: asyncio.Task[Any]) -> None:
+        if not working.cancelled() and working.exception() is not None:
+            logging.getLogger("agent").error("the worker has ended: %s", working.exception())
 
     async def do_worker_stop(self, fields: Fields) -> Fields:
         if self._worker is not None and self._working is not None:

@@ -19,6 +19,9 @@ MISSING_TOOLCHAIN = 77
 # A first start may have to build the agent.
 READY_S = 300.0 * PATIENCE
 LOG_BYTES = 8000
+# What tells a client where its server is and how to speak to it.
+OF_A_CLIENT = {"MILLRACE_ADDRESS", "MILLRACE_TOKEN", "MILLRACE_TOKEN_FILE", "MILLRACE_CA", "MILLRACE_CERTIFICATE", "MILLRACE_KEY",
+               "MILLRACE_WORKER_URL"}
 
 
 def program(client):
@@ -77,7 +80,7 @@ class Call:
 class Agent:
     """One agent process, in a process group of its own."""
 
-    def __init__(self, client, transport, address, log_path, options=None):
+    def __init__(self, client, transport, address, log_path, options=None, environment=None):
         self.client = client
         self.transport = transport
         self.log_path = log_path
@@ -86,9 +89,8 @@ class Agent:
         self._calls = {}
         self._lock = threading.Lock()
         guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        environment = {**os.environ, "MILLRACE_ADDRESS": address}
-        for name in ("MILLRACE_TOKEN", "MILLRACE_CA", "MILLRACE_WORKER_URL"):
-            environment.pop(name, None)
+        outer = {name: value for name, value in os.environ.items() if name not in OF_A_CLIENT}
+        environment = {**outer, "MILLRACE_ADDRESS": address, **(environment or {})}
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen([*guard, str(program(client)), "--transport", transport], stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True)

@@ -36,7 +36,7 @@ class Agents:
         self._missing = {}
         self._started = 0
 
-    def start(self, client, transport, address, options=None):
+    def start(self, client, transport, address, options=None, environment=None):
         """A fresh agent; skips the test where the toolchain is missing."""
         if client in self._missing:
             pytest.skip(self._missing[client])
@@ -45,7 +45,7 @@ class Agents:
         self._started += 1
         log = self._directory / f"{client}-{transport}-{self._started}.log"
         try:
-            return Agent(client, transport, address, log, options)
+            return Agent(client, transport, address, log, options, environment)
         except MissingToolchain as missing:
             self._missing[client] = f"{client}: {missing}"
             pytest.skip(self._missing[client])

@@ -76,9 +76,9 @@ class LossyProxy(grpc.GenericRpcHandler):
             is_lost = self._to_lose.get(name, 0) > 0
             if is_lost:
                 self._to_lose[name] -= 1
+        first = next(requests)
         if is_lost:
             context.abort(*LOST)
-        first = next(requests)
         left_s = context.time_remaining()
         upstream = self._channel.stream_stream(path)(itertools.chain([first], requests), timeout=left_s if left_s < FOR_EVER_S else None)
         call = _Call(name, api.METHODS[name][1].FromString(first), upstream)

@@ -21,6 +21,8 @@ from millrace.errors import InvalidArgument, MillraceError
 
 ADDRESS_DEFAULT: Final = "127.0.0.1:7070"
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+RETRY_BYTES_MAX: Final = 8 * 1024 * 1024
+"""The largest request is 4 MiB; what is not kept can't be sent again."""
 _SERVICE_CONFIG: Final = importlib.resources.files("millrace._proto").joinpath("service_config.json").read_text("utf-8")
 _JOB_TAKEN: Final = frozenset({"JOB_EXISTS", "JOB_DELETED", "UNIQUE_KEY_TAKEN"})
 _BY_CODE: Final[dict[str, type[MillraceError]]] = {
@@ -71,7 +73,7 @@ os.register_at_fork(after_in_child=_Fork.after_in_child)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and how to speak to it. What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA."""
+    """A server and how to speak to it. What is None comes from the environment."""
 
     address: str
     token: str | None = None
@@ -91,8 +93,9 @@ class Target:
     ) -> Target:
         """Reads the environment and the files."""
         address = address or os.environ.get("MILLRACE_ADDRESS") or ADDRESS_DEFAULT
-        token = token or os.environ.get("MILLRACE_TOKEN") or None
+        token = token or os.environ.get("MILLRACE_TOKEN") or _token_of_file(os.environ.get("MILLRACE_TOKEN_FILE"))
         ca = ca or os.environ.get("MILLRACE_CA") or None
+        certificate = certificate or _certificate_of_environment()
         if certificate is not None and ca is None:
             raise InvalidArgument("a client certificate needs TLS: give ca, or set MILLRACE_CA", field="certificate")
         return cls(
@@ -123,6 +126,7 @@ class Target:
         return (
             ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.enable_retries", 1),
+            ("grpc.per_rpc_retry_buffer_size", RETRY_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -132,7 +136,7 @@ class Target:
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Of a channel; None: no encryption."""
-        if self.ca is None:
+        if self.ca is None or self.address.startswith("unix:"):  # the server does not encrypt a unix socket either
             return None
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
 
@@ -163,6 +167,21 @@ def _read(path: str | os.PathLike[str], field: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InvalidArgument(f"cannot read {os.fspath(path)} ({field}): {error.strerror}", field=field) from error
+
+
+def _token_of_file(path: str | None) -> str | None:
+    return _read(path, "MILLRACE_TOKEN_FILE").decode("ascii", "replace").strip() or None if path else None
+
+
+def _certificate_of_environment() -> tuple[str, str] | None:
+    certificate, key = os.environ.get("MILLRACE_CERTIFICATE"), os.environ.get("MILLRACE_KEY")
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise InvalidArgument(
+            "a client certificate needs both its file (MILLRACE_CERTIFICATE) and that of its key (MILLRACE_KEY)", field="certificate"
+        )
+    return certificate, key
 
 
 def error_of_call(error: grpc.RpcError, *, of_job: bool = False) -> MillraceError:

@@ -55,8 +55,9 @@ def to_spec(task: str | JobSpec | Task[..., Any], fields: JobFields) -> JobSpec:
 class Client:
     """Speaks to one server, over one connection that all calls share. Make one per event loop and keep it.
 
-    What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA. `ca` (a file) turns encryption on; `certificate` (two
-    files: certificate and key) adds a client certificate. `timeout` is the deadline of each call; calls that the server was not there
+    What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN (or the file MILLRACE_TOKEN_FILE), MILLRACE_CA, and MILLRACE_CERTIFICATE with
+    MILLRACE_KEY. `ca` (a file) turns encryption on, except on unix sockets; `certificate` (two files: certificate and key) adds a client
+    certificate. `timeout` is the deadline of each call; calls that the server was not there
     for are repeated within it, with the same ids. `routes` are routing rules, `codec` changes payloads on their way. With `coalesce`,
     creates that wait while another is under way go out together.
     """

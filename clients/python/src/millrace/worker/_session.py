@@ -44,6 +44,7 @@ EXIT_STUCK: Final = 75
 _REGISTER_S: Final = 10.0
 _BACKOFF_S: Final = 0.2
 _BACKOFF_MAX_S: Final = 3.0
+_BACKOFF_DOUBLINGS: Final = 4
 _TWICE_WITHIN_S: Final = 10.0
 _REFUSALS_BEFORE_GRPC: Final = 2
 _STARTED_AFTER_S: Final = 0.01
@@ -281,7 +282,7 @@ class Session:
             if self._options.transport == "auto" and self._refusals >= _REFUSALS_BEFORE_GRPC:
                 log.warning("going on over gRPC")
                 self._over_grpc = True
-            await self._pause(_BACKOFF_S)
+            await self._pause(min(_BACKOFF_S * 2 ** min(self._refusals - 1, _BACKOFF_DOUBLINGS), _BACKOFF_MAX_S))
             return False, True
         log.info("joined transport=%s", link.name)
         self._refusals = 0

@@ -35,7 +35,7 @@ class Worker:
 
     `apps` are modules to import, as `package.module` (its `@task`s) or `package.module:registry` (a Registry of your own). With the pool
     `processes`, each process imports them too, so they must not start a worker when they are imported. What is None comes from
-    MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA.
+    the environment, as with `Client`.
     """
 
     def __init__(

@@ -29,13 +29,6 @@ public final class BatchSpec {
     return new Builder();
   }
 
-  BatchSpec withId(String newId) {
-    Builder copy = builder().id(newId).description(description).defaults(defaults).onSuccess(onSuccess).onComplete(onComplete);
-    copy.items.addAll(items);
-    copy.seal = seal;
-    return copy.build();
-  }
-
   /** Fills a {@link BatchSpec}. */
   public static final class Builder {
     private String id;

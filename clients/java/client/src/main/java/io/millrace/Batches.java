@@ -78,7 +78,7 @@ public final class Batches {
     if (spec.onComplete != null) {
       request.setOnComplete(specs.template(spec.onComplete));
     }
-    spec.items.forEach(item -> request.addItems(specs.item(item, spec.defaults, creation)));
+    spec.items.forEach(item -> request.addItems(specs.member(spec.id, item, spec.defaults, creation)));
     return request.build();
   }
 
@@ -93,7 +93,7 @@ public final class Batches {
     return traced(
         task,
         items.size(),
-        creation -> send(id, chunk, items.stream().map(item -> specs.item(item, null, creation)).toList(), last));
+        creation -> send(id, chunk, items.stream().map(item -> specs.member(null, item, null, creation)).toList(), last));
   }
 
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {
@@ -116,7 +116,7 @@ public final class Batches {
     }
     Telemetry.Creation creation = telemetry.creating(spec.defaults == null ? "" : spec.defaults.task, "", 1);
     try {
-      Submission submission = fill(spec.withId(Ids.orMake(spec.id)), items, chunkSize, creation);
+      Submission submission = fill(spec, items, chunkSize, creation);
       creation.end(null);
       return submission;
     } catch (RuntimeException failure) {
@@ -131,7 +131,7 @@ public final class Batches {
     List<Outcome> refused = new ArrayList<>();
     List<io.millrace.proto.v1.JobSpec> messages = new ArrayList<>();
     while (items.hasNext()) {
-      messages.add(specs.item(items.next(), spec.defaults, creation));
+      messages.add(specs.member(spec.id, items.next(), spec.defaults, creation));
       if (messages.size() == chunkSize || !items.hasNext()) {
         for (List<io.millrace.proto.v1.JobSpec> group : Coalescer.groups(messages, chunkSize)) {
           Rpc.await(send(id, ++chunk, group, false)).stream().filter(outcome -> !outcome.isOk()).forEach(refused::add);

@@ -37,7 +37,7 @@ public final class Chains {
     CreateChainRequest.Builder request = CreateChainRequest.newBuilder().setId(Ids.orMake(spec.id));
     Telemetry.Creation creation = telemetry.creating(spec.steps.isEmpty() ? "" : spec.steps.get(0).task, "", spec.steps.size());
     try {
-      spec.steps.forEach(step -> request.addSteps(specs.job(step, creation)));
+      spec.steps.forEach(step -> request.addSteps(specs.member(spec.id, step, null, creation)));
       if (spec.onFailure != null) {
         request.setOnFailure(specs.template(spec.onFailure));
       }

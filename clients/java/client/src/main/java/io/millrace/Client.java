@@ -47,7 +47,7 @@ public final class Client implements AutoCloseable {
     coalescer = builder.coalescing ? new Coalescer(rpc) : null;
   }
 
-  /** A client as MILLRACE_ADDRESS, MILLRACE_TOKEN and MILLRACE_CA say; without them, for a server on this machine. */
+  /** A client as MILLRACE_ADDRESS and what else {@link ClientBuilder} names say; without them, for a server on this machine. */
   public static Client connect() {
     return builder().build();
   }

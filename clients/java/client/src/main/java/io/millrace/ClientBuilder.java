@@ -20,6 +20,7 @@ import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.LinkedHashMap;
@@ -42,8 +43,8 @@ public final class ClientBuilder {
   private String address = environment("MILLRACE_ADDRESS", "127.0.0.1:7070");
   private String token = environment("MILLRACE_TOKEN", "");
   private Path ca = path(environment("MILLRACE_CA", ""));
-  private Path certificate;
-  private Path key;
+  private Path certificate = path(environment("MILLRACE_CERTIFICATE", ""));
+  private Path key = path(environment("MILLRACE_KEY", ""));
   private boolean tls;
   private ManagedChannel channel;
   Duration callTimeout = Duration.ofSeconds(30);
@@ -80,13 +81,13 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** Sent with each call. Default: MILLRACE_TOKEN. */
+  /** Sent with each call. Default: MILLRACE_TOKEN, else what the file MILLRACE_TOKEN_FILE holds. */
   public ClientBuilder token(String value) {
     token = Objects.requireNonNull(value);
     return this;
   }
 
-  /** TLS, trusting the certificates of this PEM file. Default: MILLRACE_CA; without it, no TLS. */
+  /** TLS (not on unix sockets), trusting the certificates of this PEM file. Default: MILLRACE_CA; without it, no TLS. */
   public ClientBuilder ca(Path file) {
     ca = Objects.requireNonNull(file);
     return this;
@@ -98,7 +99,7 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** Mutual TLS: the client's own certificate chain and its key (PKCS #8), PEM files. */
+  /** Mutual TLS: the client's own certificate chain and its key (PKCS #8), PEM files. Default: MILLRACE_CERTIFICATE and MILLRACE_KEY. */
   public ClientBuilder certificate(Path chain, Path privateKey) {
     certificate = Objects.requireNonNull(chain);
     key = Objects.requireNonNull(privateKey);
@@ -156,9 +157,14 @@ public final class ClientBuilder {
     if (channel != null) {
       return new Connection(channel, "127.0.0.1", null, () -> {});
     }
+    if ((certificate == null) != (key == null)) {
+      String message = "a client certificate needs both its file (MILLRACE_CERTIFICATE) and that of its key (MILLRACE_KEY)";
+      throw Errors.invalid("certificate", message);
+    }
     boolean isTls = tls || ca != null || certificate != null;
     Tls files = new Tls(ca, certificate, key);
-    ChannelCredentials credentials = isTls ? files.channelCredentials() : InsecureChannelCredentials.create();
+    boolean isEncrypted = isTls && !address.startsWith(UNIX); // as the server does it
+    ChannelCredentials credentials = isEncrypted ? files.channelCredentials() : InsecureChannelCredentials.create();
     NettyChannelBuilder builder;
     Runnable afterwards = () -> {};
     if (address.startsWith(UNIX)) {
@@ -174,8 +180,9 @@ public final class ClientBuilder {
         .perRpcBufferLimit(RETRY_BYTES_MAX)
         .retryBufferSize(8 * RETRY_BYTES_MAX)
         .maxInboundMessageSize(RECEIVE_BYTES_MAX);
-    if (!token.isEmpty()) {
-      builder.intercept(authorization(token));
+    String secret = token.isEmpty() ? tokenOfFile() : token;
+    if (!secret.isEmpty()) {
+      builder.intercept(authorization(secret));
     }
     return new Connection(builder.build(), host(), isTls ? files.context() : null, afterwards);
   }
@@ -207,6 +214,15 @@ public final class ClientBuilder {
     String message = "'" + address + "' is neither host:port nor unix:/path (MILLRACE_ADDRESS)";
     return new InvalidArgumentException(
         new MillraceException.Details(ErrorCode.INVALID_ARGUMENT, message).field("address").cause(cause));
+  }
+
+  private static String tokenOfFile() {
+    String file = environment("MILLRACE_TOKEN_FILE", "");
+    try {
+      return file.isEmpty() ? "" : Files.readString(Path.of(file)).strip();
+    } catch (IOException failure) {
+      throw Errors.invalid("token", "the token's file (MILLRACE_TOKEN_FILE) can't be read: " + failure);
+    }
   }
 
   private static ClientInterceptor authorization(String token) {

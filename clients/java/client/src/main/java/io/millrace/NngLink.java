@@ -12,6 +12,7 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
+import javax.net.ssl.SSLException;
 
 /** Two plain WebSockets that speak as nng does: deliveries come on one, reports go on the other. */
 final class NngLink implements Link {
@@ -37,8 +38,13 @@ final class NngLink implements Link {
       return link;
     } catch (RuntimeException failure) {
       link.close();
-      throw Errors.unavailable("cannot join at " + registration.url() + ": " + Errors.unwrap(failure).getMessage());
+      throw Errors.unavailable("cannot join at " + registration.url() + ": " + reason(Errors.unwrap(failure)));
     }
+  }
+
+  private static String reason(Throwable failure) {
+    // Such as "No subject alternative names present", which does not tell what it is about.
+    return failure instanceof SSLException ? "TLS failed: " + failure.getMessage() : failure.getMessage();
   }
 
   private WebSocket dial(HttpClient http, Registration registration, String path, String protocol, WebSocket.Listener listener) {

@@ -26,6 +26,7 @@ final class SessionLoop {
   private static final Duration GOODBYE = Duration.ofSeconds(5);
   private static final long BACKOFF_FIRST_MS = 200;
   private static final long BACKOFF_LAST_MS = 3000;
+  private static final int BACKOFF_DOUBLINGS = 4;
   private static final int REFUSALS_BEFORE_GRPC = 2;
   private static final Duration LOOK_WHILE_ENDING = Duration.ofMillis(50);
   private static final System.Logger LOG = System.getLogger(Worker.class.getName());
@@ -80,7 +81,11 @@ final class SessionLoop {
         if (isStopping && lookAfterEnding()) {
           break;
         }
-        core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
+        if (isStopping) {
+          core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
+        } else {
+          pause(Math.min(BACKOFF_FIRST_MS << Math.min(refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
+        }
         continue;
       }
       boolean hasEnded = serve();
@@ -91,6 +96,9 @@ final class SessionLoop {
       long now = System.nanoTime();
       mustRegister = brokenAt != Long.MIN_VALUE && now - brokenAt < TWICE_WITHIN.toNanos();
       brokenAt = now;
+      if (mustRegister && !isStopping) {
+        pause(BACKOFF_FIRST_MS);
+      }
     }
     deregister();
     LOG.log(System.Logger.Level.INFO, "stopped");
@@ -166,7 +174,7 @@ final class SessionLoop {
       return true;
     } catch (UnavailableException failure) {
       LOG.log(System.Logger.Level.WARNING, failure.getMessage());
-      if (transport == Transport.AUTO && ++refusals >= REFUSALS_BEFORE_GRPC && !overGrpc) {
+      if (++refusals >= REFUSALS_BEFORE_GRPC && transport == Transport.AUTO && !overGrpc) {
         LOG.log(System.Logger.Level.WARNING, "going on over gRPC");
         overGrpc = true;
       }

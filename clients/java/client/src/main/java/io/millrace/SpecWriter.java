@@ -21,9 +21,16 @@ final class SpecWriter {
     return message.build();
   }
 
-  /** A member of a batch, which may leave things to the batch's defaults. */
-  io.millrace.proto.v1.JobSpec item(JobSpec spec, JobSpec defaults, Telemetry.Creation creation) {
-    var message = write(spec, queueOf(spec, defaults)).setId(Ids.orMake(spec.id));
+  /**
+   * A member of a chain or batch.
+   *
+   * @param flow the id that the caller gave to the chain or batch: ids that are left open then follow from it, by the server, so that
+   *     the same flow sent again is the same; null: it has none
+   * @param defaults of a batch, to which it may leave things; null: none
+   */
+  io.millrace.proto.v1.JobSpec member(String flow, JobSpec spec, JobSpec defaults, Telemetry.Creation creation) {
+    String id = flow != null && spec.id == null ? "" : Ids.orMake(spec.id);
+    var message = write(spec, queueOf(spec, defaults)).setId(id);
     trace(message, spec, creation);
     return message.build();
   }

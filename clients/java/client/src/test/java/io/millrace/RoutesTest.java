@@ -29,7 +29,7 @@ final class RoutesTest {
     JobSpec named = JobSpec.builder("t").queue("own").build();
     assertThat(writer.job(plain, NoTelemetry.INSTANCE).getQueue()).isEqualTo("routed");
     assertThat(writer.job(named, NoTelemetry.INSTANCE).getQueue()).isEqualTo("own");
-    assertThat(writer.item(plain, JobSpec.defaults().queue("batch").build(), NoTelemetry.INSTANCE).getQueue()).isEmpty();
-    assertThat(writer.item(plain, JobSpec.defaults().build(), NoTelemetry.INSTANCE).getQueue()).isEqualTo("routed");
+    assertThat(writer.member(null, plain, JobSpec.defaults().queue("batch").build(), NoTelemetry.INSTANCE).getQueue()).isEmpty();
+    assertThat(writer.member(null, plain, JobSpec.defaults().build(), NoTelemetry.INSTANCE).getQueue()).isEqualTo("routed");
   }
 }

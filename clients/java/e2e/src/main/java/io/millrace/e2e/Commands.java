@@ -30,6 +30,8 @@ import java.util.function.Consumer;
 
 /** One method for each command. */
 final class Commands {
+  private static final System.Logger LOG = System.getLogger(Commands.class.getName());
+
   private final Transport transport;
   private final Consumer<ObjectNode> events;
   private final ClientBuilder options = Client.builder();
@@ -286,6 +288,15 @@ final class Commands {
     }
     handlers.forEach((task, handler) -> builder.handle(task, taskOptions(command.path("tasks").path(task)), handler));
     worker = builder.build().start();
+    var unused =
+        worker
+            .stopped()
+            .whenComplete(
+                (nothing, failure) -> {
+                  if (failure != null) {
+                    LOG.log(System.Logger.Level.ERROR, "the worker has ended: {0}", failure.getMessage());
+                  }
+                });
   }
 
   private static TaskOptions taskOptions(JsonNode node) {
