@@ -229,7 +229,7 @@ func (c *Client) Address() string { return c.options.address }
 func (c *Client) dialledHost() string {
 	address := strings.TrimPrefix(c.options.address, "dns:///")
 	host, _, err := net.SplitHostPort(address)
-	if err != nil || host == "localhost" || strings.HasPrefix(address, "unix:") {
+	if err != nil || strings.HasPrefix(address, "unix:") {
 		return "127.0.0.1"
 	}
 	return host

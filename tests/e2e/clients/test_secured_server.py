@@ -138,6 +138,36 @@ def test_who_is_not_let_in_hears_why(client, mistake, secured, start, queue, tmp
     assert not attached(secured.server, queue)
 
 
+class NamedServer(Server):
+    """Its certificate has a name and no address."""
+
+    def __init__(self, directory):
+        certificates = Certificates(directory / "certificates")
+        certificates.issue("named", "named", hosts=["localhost"])
+        super().__init__(directory, {"--tls-cert": certificates.file("named.pem"), "--tls-key": certificates.file("named.key")})
+        self.credentials = certificates.credentials()
+        self.environment_of_clients = certificates.environment()
+
+    @property
+    def target(self):
+        return f"localhost:{self.ports['grpc']}"
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    server = NamedServer(tmp_path_factory.mktemp("named"))
+    yield server.start()
+    server.finish()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_worker_port_is_found_by_the_name_that_was_dialled(client, named, start, queue):
+    agent = start(client, "nng", named.target, named.environment_of_clients)
+    job = agent.call("create", task="echo", queue=queue)
+    agent.call("worker_start", queues={queue: 1}, concurrency=1)
+    named.wait_for_state(job["id"], api.JobState.SUCCEEDED, timeout_s=3 * SOON_S)
+
+
 class Impostor:
     """Somebody at another address, with a certificate of the right authority for another name."""
 

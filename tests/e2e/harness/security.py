@@ -46,13 +46,16 @@ class Certificates:
         pair = {"MILLRACE_CERTIFICATE": str(self.file(f"{client}.pem")), "MILLRACE_KEY": str(self.file(f"{client}.key"))} if client else {}
         return {"MILLRACE_CA": str(self.file("ca.pem")), **pair}
 
-    def issue(self, name, common_name, days_from=-1, days_until=1):
-        """A further certificate of this authority, valid from and until so many days from now."""
+    def issue(self, name, common_name, days_from=-1, days_until=1, hosts=()):
+        """A further certificate of this authority, for these host names, valid from and until so many days from now."""
         authority_key = serialization.load_pem_private_key(self.file("ca.key").read_bytes(), None)
         authority = x509.load_pem_x509_certificate(self.file("ca.pem").read_bytes())
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.utcnow()
-        certificate = (x509.CertificateBuilder()
+        builder = x509.CertificateBuilder()
+        if hosts:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+        certificate = (builder
                        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])).issuer_name(authority.subject)
                        .public_key(key.public_key()).serial_number(x509.random_serial_number())
                        .not_valid_before(now + datetime.timedelta(days=days_from))

@@ -109,13 +109,11 @@ class Target:
 
     @property
     def host(self) -> str:
-        """The host dialled, for the worker port: 127.0.0.1 for localhost and unix sockets."""
+        """The host dialled, for the worker port: 127.0.0.1 for unix sockets."""
         if self.address.startswith("unix:"):
             return "127.0.0.1"
         host = self.address.rpartition("/")[2].rpartition(":")[0] or self.address
         bare = host.strip("[]")
-        if bare == "localhost":
-            return "127.0.0.1"
         try:
             return f"[{bare}]" if ipaddress.ip_address(bare).version == 6 else bare
         except ValueError:

@@ -202,7 +202,7 @@ public final class ClientBuilder {
     try {
       URI uri = new URI("tcp://" + address);
       if (uri.getPort() > 0 && uri.getHost() != null) {
-        return uri.getHost().equals("localhost") ? "127.0.0.1" : uri.getHost();
+        return uri.getHost();
       }
     } catch (URISyntaxException malformed) {
       throw notAnAddress(malformed);
