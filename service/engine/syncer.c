@@ -113,9 +113,7 @@ static void item_out(struct syncer *syncer, struct release_item *item) {
     if (transport->session_close)
       transport->session_close(transport->context, &item->session);
     break;
-  case RELEASE_CALL:
-    item->call(item->data);
-    item->call = NULL;
+  case RELEASE_CALL: /* when all is out: release_free */
     break;
   }
 }

@@ -21,7 +21,7 @@ struct release_item {
   uint64_t connection;
   uint8_t *bytes; /* SEND: owned. OPEN: the token's hash, 32 bytes, owned */
   size_t length;
-  void (*call)(void *data); /* CALL: what had to outlive the replies before it */
+  void (*call)(void *data); /* CALL: what had to outlive the release */
   void *data;
 };
 
@@ -38,7 +38,7 @@ struct release {
 
 struct release *release_new(void);
 struct release_item *release_add(struct release *release, enum release_kind kind);
-/* Calls `call(data)` when everything before it is out. */
+/* Calls `call(data)` when all of the release is out: what was added later may borrow what `call` frees. */
 void release_call(struct release *release, void (*call)(void *data), void *data);
 void release_free(struct release *release);
 

@@ -18,6 +18,8 @@ struct world {
   bool all_is_out;
   uint64_t synced_ticket; /* when the reply of the gathered write was let out */
   bool view_has_key;
+  bool answered;
+  bool freed_after_answer;
 };
 
 static void wait_for(struct world *world, const bool *flag) {
@@ -105,6 +107,43 @@ static void test_a_turn_that_writes_nothing_hides_no_write(void **state) {
   pthread_mutex_destroy(&world.mutex);
 }
 
+static void answer(struct request *request, const struct error *error, const ProtobufCMessage *message) {
+  (void)error;
+  (void)message;
+  ((struct world *)request->context)->answered = true;
+}
+
+static void free_borrowed(void *data) {
+  struct world *world = data;
+  world->freed_after_answer = world->answered;
+}
+
+/* A report ends a job, then the turn's end answers those who wait for it: with words of the report. */
+static void test_what_a_turn_borrows_outlives_all_its_answers(void **state) {
+  (void)state;
+  struct world world = {.store = store_open_memory()};
+  pthread_mutex_init(&world.mutex, NULL);
+  pthread_cond_init(&world.change, NULL);
+  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
+  world.syncer = syncer_new(NULL, &options);
+  syncer_start(world.syncer);
+  struct request *request = request_new(NULL, 0);
+  request->done = answer;
+  request->context = &world;
+
+  struct release *release = release_new();
+  release_call(release, free_borrowed, &world);
+  release_add(release, RELEASE_REPLY)->request = request;
+  syncer_submit(world.syncer, release, true);
+  syncer_stop(world.syncer);
+  assert_true(world.freed_after_answer);
+
+  syncer_free(world.syncer);
+  store_close(world.store);
+  pthread_cond_destroy(&world.change);
+  pthread_mutex_destroy(&world.mutex);
+}
+
 /* With a weaker durability a crash may lose something, an orderly stop must not. */
 static void test_a_stop_leaves_nothing_unsynced(void **state) {
   const enum durability *durability = *state;
@@ -131,6 +170,7 @@ static void test_a_stop_leaves_nothing_unsynced(void **state) {
 int main(void) {
   static enum durability interval = DURABILITY_INTERVAL, none = DURABILITY_NONE;
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_what_a_turn_borrows_outlives_all_its_answers),
       cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &interval),
       cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &none),
       cmocka_unit_test(test_a_turn_that_writes_nothing_hides_no_write),
