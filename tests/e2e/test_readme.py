@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of the top README, as they stand there."""
+"""The commands of the top README and the process worker of docs/cli.md, as they stand there."""
 import os
 import re
 import subprocess
@@ -46,3 +46,18 @@ def test_five_levels(server, make_process_worker, tmp_path):
     assert [schedule.spec.name for schedule in server.client.ListSchedules().schedules] == ["health", "reports/daily"]
     (batch,) = server.client.ListBatches().batches
     assert batch.succeeded == 3
+
+
+def test_the_process_worker_of_the_page_about_the_programs(server, tmp_path):
+    page = (api.REPOSITORY / "docs/cli.md").read_text(encoding="utf-8")
+    command, script = re.search(r"```\n(millrace worker run .*?)\n```.*?```sh\n(.*?)```", page, re.S).groups()
+    handler = tmp_path / "send_email.sh"
+    handler.write_text(script, encoding="utf-8")
+    handler.chmod(0o755)
+    with subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=tmp_path, stderr=subprocess.DEVNULL,
+                          env=environment(server, PATH=f"{BIN}:{os.environ['PATH']}")) as worker:
+        job = run(server, "millrace job create send_email to=a@example.org --queue emails", tmp_path).strip()
+        ended = run(server, f"millrace job wait {job}", tmp_path)
+        worker.terminate()
+    assert re.search(r'^result: +{"sent": true}$', ended, re.M)
+    assert server.client.log(job) == [f'attempt 1 of {job}: {{"to":"a@example.org"}}']
