@@ -8,13 +8,13 @@
 
 const struct format_steps format_steps = {NULL, 0};
 
-static enum status read_record(struct slice value, struct arena *arena, Millrace__Store__V1__StoreRecord **out_record,
-                               struct error *error) {
+/* NULL: it can't be read. */
+static Millrace__Store__V1__StoreRecord *read_record(struct slice value, struct arena *arena, struct error *error) {
   ProtobufCMessage *message;
-  if (record_unpack(&millrace__store__v1__store_record__descriptor, value, arena, &message, NULL) != STATUS_OK)
-    return error_set(error, STATUS_DATA_LOSS, NULL, "the store's format record cannot be read: the store is damaged");
-  *out_record = (void *)message;
-  return STATUS_OK;
+  if (record_unpack(&millrace__store__v1__store_record__descriptor, value, arena, &message, NULL) == STATUS_OK)
+    return (void *)message;
+  error_set(error, STATUS_DATA_LOSS, NULL, "the store's format record cannot be read: the store is damaged");
+  return NULL;
 }
 
 static enum status check_record(const Millrace__Store__V1__StoreRecord *record, struct error *error) {
@@ -35,10 +35,8 @@ static enum status check_record(const Millrace__Store__V1__StoreRecord *record, 
 
 enum status store_format_check(struct slice value, struct error *error) {
   struct arena *arena = arena_new(0);
-  Millrace__Store__V1__StoreRecord *record = NULL;
-  enum status status = read_record(value, arena, &record, error);
-  if (status == STATUS_OK)
-    status = check_record(record, error);
+  const Millrace__Store__V1__StoreRecord *record = read_record(value, arena, error);
+  enum status status = record ? check_record(record, error) : STATUS_DATA_LOSS;
   arena_free(arena);
   return status;
 }
@@ -66,8 +64,10 @@ static enum status find_record(struct store *store, struct arena *arena, Millrac
   struct store_get get = {.family = FAMILY_META, .key = key_slice(&key)};
   enum status status = store_get_many(store, NULL, &get, 1, error);
   *out_record = NULL;
-  if (status == STATUS_OK && get.value.data)
-    status = read_record(get.value, arena, out_record, error);
+  if (status == STATUS_OK && get.value.data) {
+    *out_record = read_record(get.value, arena, error);
+    status = *out_record ? STATUS_OK : STATUS_DATA_LOSS;
+  }
   store_gets_release(&get, 1);
   return status;
 }

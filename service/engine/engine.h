@@ -141,7 +141,8 @@ void engine_start(struct engine *engine);
  * threads. */
 void engine_stop(struct engine *engine);
 void engine_free(struct engine *engine); /* NULL is fine */
-/* Gives up the long work that callers wait for, such as a purge, and answers them with UNAVAILABLE: the server has no more time. */
+/* Gives up the long work that callers wait for, such as a purge, and answers them with UNAVAILABLE: the server has no more time.
+ */
 void engine_abandon(struct engine *engine);
 
 /* Validates and hands in a request. `done` is called exactly once, later or (invalid request) at once. */

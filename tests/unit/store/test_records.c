@@ -234,14 +234,10 @@ static void test_errors_travel_both_ways(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_any_job_comes_back),
-      cmocka_unit_test(test_a_lease_leaves_the_record_as_it_was),
-      cmocka_unit_test(test_any_spec_comes_back),
-      cmocka_unit_test(test_damage_is_named),
-      cmocka_unit_test(test_flipped_bits_never_crash),
-      cmocka_unit_test(test_values_that_no_job_has_are_refused),
-      cmocka_unit_test(test_policies_travel_both_ways),
-      cmocka_unit_test(test_errors_travel_both_ways),
+      cmocka_unit_test(test_any_job_comes_back),        cmocka_unit_test(test_a_lease_leaves_the_record_as_it_was),
+      cmocka_unit_test(test_any_spec_comes_back),       cmocka_unit_test(test_damage_is_named),
+      cmocka_unit_test(test_flipped_bits_never_crash),  cmocka_unit_test(test_values_that_no_job_has_are_refused),
+      cmocka_unit_test(test_policies_travel_both_ways), cmocka_unit_test(test_errors_travel_both_ways),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
