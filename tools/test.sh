@@ -17,6 +17,7 @@ export MILLRACE_BIN=$build/bin
 reports=$build/reports
 rm -rf "$reports" && mkdir -p "$reports" || exit 1
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}:log_path=$reports/asan
+export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$PWD/tools/lsan.supp:print_suppressions=0}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}:log_path=$reports/ubsan
 # The libraries are not built with the sanitizer: it can't see how they synchronise.
 export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1}:log_path=$reports/tsan

@@ -382,16 +382,16 @@ def test_the_tool_takes_a_token_from_a_variable_or_a_file_never_from_a_flag(guar
     assert "no/such" in millrace(guarded, "queue", "list", "--token-file", "no/such", code=2).err
 
 
-def test_a_worker_works_with_a_token(guarded, make_process_worker):
+def test_a_worker_works_with_a_token(guarded, make_process_worker, tmp_path):
     with_token = {"MILLRACE_TOKEN": guarded.secrets["worker"]}
     make_process_worker(guarded, {"greet": "echo '\"hello\"'"}, environment_more=with_token)
     make_process_worker(guarded, {"greet": "echo '\"hello\"'"}, "--transport=grpc", queues=("attached",), environment_more=with_token)
     producer = guarded.as_("producer")
     for queue in ("default", "attached"):
         assert producer.wait(producer.create("greet", queue=queue).id).result.json == '"hello"'
-    worker = make_process_worker(guarded, {"wait": "sleep 1"}, queues=("stopped",), environment_more=with_token)
+    worker = make_process_worker(guarded, {"wait": f"touch {tmp_path}/started; sleep 1"}, queues=("stopped",), environment_more=with_token)
     job = producer.create("wait", queue="stopped")
-    guarded.wait_for_state(job.id, api.JobState.RUNNING, client=producer)
+    wait_until((tmp_path / "started").exists, "the program runs")
     worker.signal(signal.SIGTERM)  # finishes what it has
     assert producer.wait(job.id).state == api.JobState.SUCCEEDED
     assert worker.process.wait(60) == 0

@@ -6,7 +6,7 @@ import pytest
 
 from harness import api
 from harness.api import AttemptOutcome, CommandKind, JobState, ReleaseReason, WaitingReason, fails
-from harness.wait import never, wait_until
+from harness.wait import PATIENCE, never, wait_until
 from harness.worker import echo
 
 SLOW_RETRY = api.RetryPolicy(kind=api.BackoffKind.CONSTANT, initial=api.seconds(600), jitter=api.DoubleValue(value=0))
@@ -67,7 +67,7 @@ def test_expires_at_a_time(shared, make_worker, queue):
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.BLOCKED])
 def test_waiting_past_its_total_deadline_expires(shared, make_worker, queue, state):
-    job_id = in_state(shared, make_worker, queue, state, total_timeout=api.seconds(0.6))
+    job_id = in_state(shared, make_worker, queue, state, total_timeout=api.seconds(0.6 * PATIENCE))
     ended = shared.client.wait(job_id)
     assert (ended.state, ended.error.type) == (JobState.EXPIRED, "DEADLINE")
 

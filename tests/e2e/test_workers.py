@@ -370,6 +370,7 @@ def test_deliveries_swallowed_by_a_broken_worker_are_noticed_at_once(shared, mak
 def test_deliveries_swallowed_by_a_stopped_worker_run_elsewhere(server, make_process_worker, make_worker):
     client = server.client
     stopped = make_process_worker(server, {"work": "echo '\"first\"'\n"}, "--concurrency", "50").wait_attached(client)
+    client.wait(client.create().id)  # nothing is sent to it before its first heartbeat
     stopped.signal(signal.SIGSTOP)
     ids = client.create_many([api.JobSpec(task="work", retry_policy=FAST)] * 50)
     for job_id in ids:

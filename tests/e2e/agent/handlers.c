@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -202,17 +203,17 @@ struct running {
 };
 
 static struct {
-  GMutex lock;
+  pthread_mutex_t lock;
   GList *running;
   int64_t grace_us;
-} watched;
+} watched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void *watch(void *nothing) {
   (void)nothing;
   for (;;) {
     g_usleep(WATCH_EVERY_MS * 1000);
     int64_t now_us = g_get_monotonic_time();
-    g_mutex_lock(&watched.lock);
+    pthread_mutex_lock(&watched.lock);
     for (GList *link = watched.running; link; link = link->next) {
       struct running *running = link->data;
       if (millrace_context_cancelled(running->context) != MILLRACE_STOP_TERMINATE)
@@ -225,7 +226,7 @@ static void *watch(void *nothing) {
               millrace_context_delivery(running->context)->job_id);
       _exit(EXIT_DISOBEYED);
     }
-    g_mutex_unlock(&watched.lock);
+    pthread_mutex_unlock(&watched.lock);
   }
   return NULL;
 }
@@ -239,15 +240,15 @@ static void run(struct millrace_context *context, void *user) {
   const struct standard_handler *handler = user;
   const struct millrace_payload *payload = &millrace_context_delivery(context)->payload;
   struct running running = {context, 0};
-  g_mutex_lock(&watched.lock);
+  pthread_mutex_lock(&watched.lock);
   watched.running = g_list_prepend(watched.running, &running);
-  g_mutex_unlock(&watched.lock);
+  pthread_mutex_unlock(&watched.lock);
   yajl_val value = payload->is_json && payload->data ? yajl_tree_parse(payload->data, NULL, 0) : NULL;
   handler->run(context, YAJL_IS_OBJECT(value) ? value : NULL);
   yajl_tree_free(value);
-  g_mutex_lock(&watched.lock);
+  pthread_mutex_lock(&watched.lock);
   watched.running = g_list_remove(watched.running, &running);
-  g_mutex_unlock(&watched.lock);
+  pthread_mutex_unlock(&watched.lock);
 }
 
 void handlers_register(struct millrace_worker *worker, struct command *command) {

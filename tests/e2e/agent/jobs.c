@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,8 +62,8 @@ struct coalesced {
   struct millrace_error error;
 };
 struct coalescing {
-  GMutex lock;
-  GCond ended;
+  pthread_mutex_t lock;
+  pthread_cond_t ended;
   size_t under_way;
 };
 
@@ -73,27 +74,27 @@ static void one_created(void *context, const struct millrace_job *job, const str
   else
     g_strlcpy(one->id, job->id, sizeof one->id);
   one->existing = job && job->existing;
-  g_mutex_lock(&one->all->lock);
+  pthread_mutex_lock(&one->all->lock);
   if (--one->all->under_way == 0)
-    g_cond_signal(&one->all->ended);
-  g_mutex_unlock(&one->all->lock);
+    pthread_cond_signal(&one->all->ended);
+  pthread_mutex_unlock(&one->all->lock);
 }
 
 static enum millrace_code create_coalesced(struct command *command, const struct millrace_job_spec *specs, size_t count) {
   struct coalescing all = {.under_way = count};
-  g_mutex_init(&all.lock);
-  g_cond_init(&all.ended);
+  pthread_mutex_init(&all.lock, NULL);
+  pthread_cond_init(&all.ended, NULL);
   struct coalesced *each = own(command, g_new0(struct coalesced, count + 1));
   for (size_t i = 0; i < count; i++) {
     each[i].all = &all;
     millrace_job_create_async(client, &specs[i], one_created, &each[i]);
   }
-  g_mutex_lock(&all.lock);
+  pthread_mutex_lock(&all.lock);
   while (all.under_way > 0)
-    g_cond_wait(&all.ended, &all.lock);
-  g_mutex_unlock(&all.lock);
-  g_mutex_clear(&all.lock);
-  g_cond_clear(&all.ended);
+    pthread_cond_wait(&all.ended, &all.lock);
+  pthread_mutex_unlock(&all.lock);
+  pthread_mutex_destroy(&all.lock);
+  pthread_cond_destroy(&all.ended);
   for (size_t i = 0; i < count; i++)
     put_outcome(command->out, each[i].id, each[i].existing, each[i].error.code == MILLRACE_OK ? NULL : &each[i].error);
   return MILLRACE_OK;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* millrace-agent --transport nng|grpc */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,12 +52,12 @@ static const struct {
 };
 
 void say_line(const char *text, size_t length) {
-  static GMutex lock;
-  g_mutex_lock(&lock);
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&lock);
   fwrite(text, 1, length, stdout);
   putchar('\n');
   fflush(stdout);
-  g_mutex_unlock(&lock);
+  pthread_mutex_unlock(&lock);
 }
 
 static run_command *find(const char *name) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "agent.h"
@@ -6,10 +7,10 @@
 enum { TERMINATE_GRACE_MS = 10000 };
 
 static struct {
-  GMutex lock;
+  pthread_mutex_t lock;
   struct millrace_worker *worker;
   GThread *thread;
-} at_work;
+} at_work = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void log_attempt(void *context, const struct millrace_context *job, const char *outcome, int64_t took_us) {
   const struct millrace_delivery *delivery = millrace_context_delivery(job);
@@ -56,24 +57,24 @@ enum millrace_code worker_start(struct command *command) {
     return code;
   handlers_register(worker, command);
   handlers_watch(terminate_grace_ms > 0 ? terminate_grace_ms : TERMINATE_GRACE_MS);
-  g_mutex_lock(&at_work.lock);
+  pthread_mutex_lock(&at_work.lock);
   at_work.worker = worker;
   at_work.thread = g_thread_new("worker", work, worker);
-  g_mutex_unlock(&at_work.lock);
+  pthread_mutex_unlock(&at_work.lock);
   yajl_gen_map_open(command->out);
   yajl_gen_map_close(command->out);
   return MILLRACE_OK;
 }
 
 void worker_finish(void) {
-  g_mutex_lock(&at_work.lock);
+  pthread_mutex_lock(&at_work.lock);
   if (at_work.worker) {
     millrace_worker_stop(at_work.worker);
     g_thread_join(at_work.thread);
     millrace_worker_free(at_work.worker);
     at_work.worker = NULL;
   }
-  g_mutex_unlock(&at_work.lock);
+  pthread_mutex_unlock(&at_work.lock);
 }
 
 enum millrace_code worker_stop(struct command *command) {
