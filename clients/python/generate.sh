@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Generates src/millrace/_proto from proto/: generate.sh [--check]. With --check nothing is written, and stale code is a failure.
+# Generates src/millrace/proto from proto/: generate.sh [--check]. With --check nothing is written, and stale code is a failure.
 # The generator is pinned to the oldest one supported, since its code runs with every later protobuf up to the bound in pyproject.toml.
 set -euo pipefail
 
@@ -12,11 +12,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 (cd "$proto" && "$venv/bin/python" -m grpc_tools.protoc -I. -Ithird_party --python_out="$work" --pyi_out="$work" \
   --grpc_python_out="$work" millrace/v1/*.proto)
-out=$work/_proto
+out=$work/proto
 mkdir -p "$out"
 mv "$work/millrace/v1" "$out/v1"
-# The package is ours alone: `millrace.v1` would be a module of the public package.
-sed -i 's/^from millrace\.v1 import/from millrace._proto.v1 import/' "$out"/v1/*.py "$out"/v1/*.pyi
+# Our package has them under a name of its own: `millrace.v1` would stand among the modules of the client.
+sed -i 's/^from millrace\.v1 import/from millrace.proto.v1 import/' "$out"/v1/*.py "$out"/v1/*.pyi
 for file in "$out"/v1/*.py "$out"/v1/*.pyi; do
   sed -i '1i # SPDX-License-Identifier: Apache-2.0' "$file"
 done
@@ -25,11 +25,11 @@ cp "$out/__init__.py" "$out/v1/__init__.py"
 cp "$proto/service_config.json" "$out/service_config.json"
 
 if [ "${1:-}" = --check ]; then
-  if ! diff -r -x __pycache__ -q "$out" src/millrace/_proto; then
-    echo "clients/python/src/millrace/_proto is stale: run 'make proto'" >&2
+  if ! diff -r -x __pycache__ -q "$out" src/millrace/proto; then
+    echo "clients/python/src/millrace/proto is stale: run 'make proto'" >&2
     exit 1
   fi
   exit 0
 fi
-rm -rf src/millrace/_proto
-cp -r "$out" src/millrace/_proto
+rm -rf src/millrace/proto
+cp -r "$out" src/millrace/proto

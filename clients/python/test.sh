@@ -35,7 +35,7 @@ wheel() {
   "$venv/bin/python" - "$work"/*.whl <<'CHECK' || return 1
 import sys, zipfile
 names = zipfile.ZipFile(sys.argv[1]).namelist()
-wanted = ["millrace/py.typed", "millrace/_proto/service_config.json", "millrace/_proto/v1/job_service_pb2.pyi", "millrace/jobs/__init__.py"]
+wanted = ["millrace/py.typed", "millrace/proto/service_config.json", "millrace/proto/v1/job_service_pb2.pyi", "millrace/jobs/__init__.py"]
 missing = [name for name in wanted if name not in names]
 sys.exit(f"the wheel lacks {missing}" if missing else 0)
 CHECK

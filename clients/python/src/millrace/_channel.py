@@ -23,7 +23,7 @@ ADDRESS_DEFAULT: Final = "127.0.0.1:7070"
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 RETRY_BYTES_MAX: Final = 8 * 1024 * 1024
 """The largest request is 4 MiB; what is not kept can't be sent again."""
-_SERVICE_CONFIG: Final = importlib.resources.files("millrace._proto").joinpath("service_config.json").read_text("utf-8")
+_SERVICE_CONFIG: Final = importlib.resources.files("millrace.proto").joinpath("service_config.json").read_text("utf-8")
 _JOB_TAKEN: Final = frozenset({"JOB_EXISTS", "JOB_DELETED", "UNIQUE_KEY_TAKEN"})
 _BY_CODE: Final[dict[str, type[MillraceError]]] = {
     kind.code: kind

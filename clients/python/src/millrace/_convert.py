@@ -16,30 +16,30 @@ from typing import Any, Final, TypeVar
 from google.protobuf import wrappers_pb2
 from google.protobuf.message import Message
 
-from millrace._proto.v1 import (
-    batch_service_pb2 as batches,
-)
-from millrace._proto.v1 import (
-    chain_service_pb2 as chains,
-)
-from millrace._proto.v1 import (
-    common_pb2 as common,
-)
-from millrace._proto.v1 import (
-    job_pb2 as jobs,
-)
-from millrace._proto.v1 import (
-    queue_service_pb2 as queues,
-)
-from millrace._proto.v1 import (
-    schedule_service_pb2 as schedules,
-)
-from millrace._proto.v1 import (
-    worker_service_pb2 as workers,
-)
 from millrace._times import Duration, delta_from_pb, duration_to_pb, time_from_pb, time_to_pb
 from millrace.errors import InvalidArgument
 from millrace.payload import Codec, Payload, encode, encode_call
+from millrace.proto.v1 import (
+    batch_service_pb2 as batches,
+)
+from millrace.proto.v1 import (
+    chain_service_pb2 as chains,
+)
+from millrace.proto.v1 import (
+    common_pb2 as common,
+)
+from millrace.proto.v1 import (
+    job_pb2 as jobs,
+)
+from millrace.proto.v1 import (
+    queue_service_pb2 as queues,
+)
+from millrace.proto.v1 import (
+    schedule_service_pb2 as schedules,
+)
+from millrace.proto.v1 import (
+    worker_service_pb2 as workers,
+)
 from millrace.routing import Routes
 from millrace.types import (
     NO_PAYLOAD,

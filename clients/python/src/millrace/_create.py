@@ -14,10 +14,10 @@ from millrace import _otel
 from millrace._call import Connection, raise_end
 from millrace._channel import error_of_call, error_of_status
 from millrace._convert import spec_to_pb
-from millrace._proto.v1 import job_pb2
-from millrace._proto.v1 import job_service_pb2 as messages
-from millrace._proto.v1.job_service_pb2_grpc import JobServiceStub
 from millrace.errors import DeadlineExceeded, InvalidArgument, MillraceError, Unavailable
+from millrace.proto.v1 import job_pb2
+from millrace.proto.v1 import job_service_pb2 as messages
+from millrace.proto.v1.job_service_pb2_grpc import JobServiceStub
 from millrace.types import Created, CreateOutcome, JobSpec
 
 JOBS_MAX: Final = 1000

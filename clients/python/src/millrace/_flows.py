@@ -13,10 +13,10 @@ from millrace import _otel
 from millrace._call import Connection
 from millrace._convert import batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb, within
 from millrace._create import JOBS_MAX, Chunker, each, jobs_of, outcome_from_pb, traced
-from millrace._proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
-from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceStub
-from millrace._proto.v1.chain_service_pb2_grpc import ChainServiceStub
 from millrace._times import Duration
+from millrace.proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
+from millrace.proto.v1.batch_service_pb2_grpc import BatchServiceStub
+from millrace.proto.v1.chain_service_pb2_grpc import ChainServiceStub
 from millrace.types import Batch, Chain, CreateOutcome, JobSpec
 
 __all__ = ["Batches", "Chains"]

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 from millrace._call import Connection
 from millrace._convert import queue_from_pb, settings_to_pb, worker_from_pb
-from millrace._proto.v1 import queue_service_pb2, worker_service_pb2
-from millrace._proto.v1.queue_service_pb2_grpc import QueueServiceStub
-from millrace._proto.v1.worker_service_pb2_grpc import WorkerServiceStub
+from millrace.proto.v1 import queue_service_pb2, worker_service_pb2
+from millrace.proto.v1.queue_service_pb2_grpc import QueueServiceStub
+from millrace.proto.v1.worker_service_pb2_grpc import WorkerServiceStub
 from millrace.types import Queue, QueueSettings, WorkerInfo
 
 __all__ = ["Queues", "Workers"]

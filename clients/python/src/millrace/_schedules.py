@@ -9,10 +9,10 @@ from datetime import datetime
 
 from millrace._call import Connection
 from millrace._convert import new_id, schedule_from_pb, schedule_to_pb, timing_to_pb
-from millrace._proto.v1 import schedule_service_pb2 as messages
-from millrace._proto.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from millrace._times import Duration, time_from_pb, time_to_pb
 from millrace.errors import AlreadyExists
+from millrace.proto.v1 import schedule_service_pb2 as messages
+from millrace.proto.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from millrace.types import Declared, Schedule, ScheduleSpec
 
 __all__ = ["Schedules"]

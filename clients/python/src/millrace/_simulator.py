@@ -25,11 +25,11 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from millrace._convert import new_id, payload_from_pb, schedule_to_pb, spec_to_pb
-from millrace._proto.v1 import worker_service_pb2 as pb
 from millrace._times import delta_from_pb, to_delta
 from millrace.context import JobContext, StopReason
 from millrace.errors import InvalidArgument, JobExists, JobNotFound, WaitTimeout
 from millrace.payload import Codec, Payload
+from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.registry import Registry, default_registry
 from millrace.routing import Routes
 from millrace.types import (

@@ -14,14 +14,14 @@ from millrace._call import Connection
 from millrace._channel import Target
 from millrace._convert import filter_to_pb, job_from_pb, log_from_pb, priority_to_pb, retry_to_pb, spec_to_pb
 from millrace._flows import Batches, Chains
-from millrace._proto.v1 import admin_service_pb2, common_pb2
-from millrace._proto.v1 import job_service_pb2 as messages
-from millrace._proto.v1.admin_service_pb2_grpc import AdminServiceStub
-from millrace._proto.v1.job_service_pb2_grpc import JobServiceStub
 from millrace._queues import Queues, Workers
 from millrace._schedules import Schedules
 from millrace._times import Duration, time_from_pb, time_to_pb
 from millrace.payload import Codec
+from millrace.proto.v1 import admin_service_pb2, common_pb2
+from millrace.proto.v1 import job_service_pb2 as messages
+from millrace.proto.v1.admin_service_pb2_grpc import AdminServiceStub
+from millrace.proto.v1.job_service_pb2_grpc import JobServiceStub
 from millrace.registry import Task
 from millrace.routing import Routes
 from millrace.types import (

@@ -52,7 +52,7 @@ async def test_the_test(tmp_path: Path) -> None:
 
 
 async def test_a_worker_from_the_page_about_the_protocol(address: str, tmp_path: Path) -> None:
-    worker = program("### A worked example", API).replace("localhost:7070", address).replace("from millrace.v1", "from millrace._proto.v1")
+    worker = program("### A worked example", API).replace("localhost:7070", address).replace("from millrace.v1", "from millrace.proto.v1")
     (tmp_path / "worker.py").write_text(worker)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "worker.py", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CLIENT / "src")}

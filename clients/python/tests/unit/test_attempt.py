@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from millrace import JobCancelled, JobContext, PermanentError, Registry, RetryLater, Snooze, StopReason, current_job
-from millrace._proto.v1 import common_pb2
-from millrace._proto.v1 import worker_service_pb2 as pb
+from millrace.proto.v1 import common_pb2
+from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.worker._attempt import Attempt, Ending, Limits, make_context, run_blocking
 
 

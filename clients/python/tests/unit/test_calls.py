@@ -17,10 +17,10 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from millrace import Client, DeadlineExceeded, InvalidArgument, JobExists, JobNotFound, JobSpec, MillraceError, QueueFull, Unavailable
-from millrace._proto.v1 import batch_service_pb2
-from millrace._proto.v1 import job_service_pb2 as pb
-from millrace._proto.v1.batch_service_pb2_grpc import BatchServiceServicer, add_BatchServiceServicer_to_server
-from millrace._proto.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
+from millrace.proto.v1 import batch_service_pb2
+from millrace.proto.v1 import job_service_pb2 as pb
+from millrace.proto.v1.batch_service_pb2_grpc import BatchServiceServicer, add_BatchServiceServicer_to_server
+from millrace.proto.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
 
 Answer = Callable[[Any, Any], Awaitable[Any]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from millrace import ConcurrencyKey, InvalidArgument, JobFilter, JobPriority, JobSpec, RetryPolicy, ScheduleSpec, UniqueKey
 from millrace._convert import filter_to_pb, new_id, schedule_to_pb, spec_to_pb
-from millrace._proto.v1 import common_pb2
+from millrace.proto.v1 import common_pb2
 from millrace.routing import Routes
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from millrace._proto.v1 import worker_service_pb2 as pb
+from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.worker._state import Held, ProtocolError, SessionState, Status, released_report, started_report
 
 

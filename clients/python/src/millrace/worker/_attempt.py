@@ -18,11 +18,11 @@ from typing import Any, Final, Literal
 
 from millrace import _otel
 from millrace._convert import payload_from_pb, payload_to_pb, priority_from_pb
-from millrace._proto.v1 import worker_service_pb2 as pb
 from millrace._times import delta_from_pb, duration_to_pb, time_from_pb
 from millrace.context import JobContext, StopReason, _current
 from millrace.errors import EncodingError, JobCancelled, PermanentError, RetryLater, Snooze
 from millrace.payload import Codec, Payload, decode_call, encode
+from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.registry import Registry
 
 _TYPE_BYTES: Final = 256

@@ -35,9 +35,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from millrace._proto.v1 import worker_service_pb2 as pb
 from millrace.context import JobContext, StopReason
 from millrace.payload import Codec
+from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.registry import Registry, default_registry
 from millrace.worker._attempt import WORDS, Attempt, Ending, Limits, Stopped, cut, make_context, run_blocking
 

@@ -17,8 +17,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from millrace._channel import MESSAGE_BYTES_MAX, Target, error_of_call
-from millrace._proto.v1 import worker_service_pb2 as pb
-from millrace._proto.v1.worker_service_pb2_grpc import WorkerServiceStub
+from millrace.proto.v1 import worker_service_pb2 as pb
+from millrace.proto.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 _OPEN_TIMEOUT_S: Final = 10.0
 

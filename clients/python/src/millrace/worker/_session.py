@@ -25,12 +25,12 @@ import grpc
 from millrace import errors
 from millrace._channel import Target, error_of_call
 from millrace._convert import retry_to_pb
-from millrace._proto.v1 import worker_service_pb2 as pb
-from millrace._proto.v1.worker_service_pb2_grpc import WorkerServiceStub
 from millrace._times import delta_from_pb, duration_to_pb
 from millrace._version import VERSION
 from millrace.context import StopReason
 from millrace.errors import MillraceError, NotFound
+from millrace.proto.v1 import worker_service_pb2 as pb
+from millrace.proto.v1.worker_service_pb2_grpc import WorkerServiceStub
 from millrace.registry import Registry
 from millrace.worker._attempt import Ending, Limits
 from millrace.worker._links import GrpcLink, Link, LinkError, NngLink, Seat

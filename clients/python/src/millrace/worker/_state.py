@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from millrace._proto.v1 import worker_service_pb2 as pb
 from millrace.context import StopReason
+from millrace.proto.v1 import worker_service_pb2 as pb
 
 REPORTS_MAX: Final = 1000
 NEWS_BYTES_MAX: Final = 8 * 1024 * 1024

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from millrace._proto.v1 import common_pb2 as _common_pb2
-from millrace._proto.v1 import job_pb2 as _job_pb2
+from millrace.proto.v1 import common_pb2 as _common_pb2
+from millrace.proto.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor

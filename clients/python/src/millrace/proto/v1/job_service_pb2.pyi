@@ -2,8 +2,8 @@
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
-from millrace._proto.v1 import common_pb2 as _common_pb2
-from millrace._proto.v1 import job_pb2 as _job_pb2
+from millrace.proto.v1 import common_pb2 as _common_pb2
+from millrace.proto.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

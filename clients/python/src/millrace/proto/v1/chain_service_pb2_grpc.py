@@ -4,7 +4,7 @@
 import grpc
 import warnings
 
-from millrace._proto.v1 import chain_service_pb2 as millrace_dot_v1_dot_chain__service__pb2
+from millrace.proto.v1 import chain_service_pb2 as millrace_dot_v1_dot_chain__service__pb2
 
 GRPC_GENERATED_VERSION = '1.63.0'
 GRPC_VERSION = grpc.__version__
