@@ -18,7 +18,8 @@
 
 #define LOGS_MAX 4096
 #define BATCHES 3000
-#define DELETED_WITHIN_US ((gint64)5 * G_USEC_PER_SEC)
+#define DISK_TAKES_US 1000                              /* long enough for the writer to change logs in the middle of a sync */
+#define DELETED_WITHIN_US ((gint64)60 * G_USEC_PER_SEC) /* an unlink waits long on a disk that has much to do */
 
 struct log {
   char path[PATH_MAX];
@@ -75,6 +76,9 @@ static int watched_sync(int file, const char *name) {
   ptrdiff_t index = log == NULL ? -1 : log - watch.logs;
   uint64_t covered = log == NULL ? 0 : log->written; /* what is written while it runs may not be covered */
   pthread_mutex_unlock(&watch.lock);
+  if (index >= 0) {
+    g_usleep(DISK_TAKES_US);
+  }
   int result = real(file);
   if (result == 0 && index >= 0) {
     pthread_mutex_lock(&watch.lock);
