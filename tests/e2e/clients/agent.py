@@ -18,6 +18,8 @@ CLIENTS = os.environ.get("MILLRACE_CLIENTS", "c,go,python,java").split(",")
 MISSING_TOOLCHAIN = 77
 # A first start may have to build the agent.
 READY_S = 300.0 * PATIENCE
+# Of a test, which may be the first to start a client's agent, and so the one that has it built.
+TEST_S = 600
 LOG_BYTES = 8000
 # What tells a client where its server is and how to speak to it.
 OF_A_CLIENT = {"MILLRACE_ADDRESS", "MILLRACE_TOKEN", "MILLRACE_TOKEN_FILE", "MILLRACE_CA", "MILLRACE_CERTIFICATE", "MILLRACE_KEY",

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A connection that breaks in the middle of a call is not the application's concern: clients try again, workers join again."""
 import pytest
-from agent import CLIENTS, AgentError
+from agent import CLIENTS, TEST_S, AgentError
 from lossy import LossyProxy
 
 from harness import api
 from harness.wait import SOON_S, wait_until
+
+pytestmark = pytest.mark.timeout(TEST_S)
 
 FOR_EVER = 1_000_000
 # More than gRPC tries by itself.

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from agent import CLIENTS
+from agent import CLIENTS, TEST_S
 
 from harness import api
 from harness.wait import SOON_S, wait_until
@@ -23,7 +23,7 @@ BYTES = bytes(range(256)) + b"{\"looks\": \"like JSON\"}\n\x00\xff"
 PAIRS = [(producer, worker, ("nng", "grpc")[(i + j) % 2]) for i, producer in enumerate(CLIENTS) for j, worker in enumerate(CLIENTS)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TEST_S)
 @pytest.mark.parametrize("producer, worker, transport", PAIRS)
 def test_pair(producer, worker, transport, server, agents, queue):
     producing = agents.shared(producer, transport, server.target)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every scenario with every client over both transports: as it stands, and with the server or the worker killed in its middle."""
 import pytest
-from agent import CLIENTS
+from agent import CLIENTS, TEST_S
 from scenario import Play, load_all
 
 from harness.wait import SANITIZED
@@ -25,7 +25,7 @@ def plays():
                     yield pytest.param(scenario, client, transport, killed, id=name)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(TEST_S)
 @pytest.mark.parametrize("scenario, client, transport, killed", plays())
 def test_scenario(scenario, client, transport, killed, server, agents, tmp_path):
     if SANITIZED and (scenario.name, killed) in WAITS_THROUGH:

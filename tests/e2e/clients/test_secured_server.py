@@ -7,12 +7,14 @@ import threading
 import time
 
 import pytest
-from agent import CLIENTS, AgentError
+from agent import CLIENTS, TEST_S, AgentError
 
 from harness import api
 from harness.security import Certificates, Tokens
 from harness.server import Server
 from harness.wait import SOON_S, wait_until
+
+pytestmark = pytest.mark.timeout(TEST_S)
 
 TRANSPORTS = ("nng", "grpc")
 # More than the fragments in which reports go out, so that encryption meets them too.
