@@ -169,10 +169,10 @@ static void no_lack_of_descriptors_is_seen(void) {
       attackers[i] = dial(port);
       say(attackers[i], half_request);
     }
-    /* Those that were refused are closed; then all leave. */
+    /* Those for whom there is no descriptor left are refused; then all leave. */
     int refused = 0;
-    for (int i = 0; i < 2 * ATTACKERS; i++)
-      refused += stirs(attackers[i], 0) && is_closed(attackers[i]);
+    for (int i = ATTACKERS; i < 2 * ATTACKERS; i++)
+      refused += stirs(attackers[i], WAIT_MS) && is_closed(attackers[i]);
     _exit(refused >= ATTACKERS ? 0 : 1);
   }
   g_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
