@@ -302,15 +302,17 @@ static void reload_tls(struct service *service) {
   struct error error;
   enum status status = tls_load(&service->config, &tls, &error);
   if (!status) {
-    tls_free(service->tls);
-    service->tls = tls;
-    rpc_server_set_tls(service->rpc, tls);
     status = hub_set_tls(service->hub, tls, &error);
+    if (status)
+      tls_free(tls);
   }
   if (status) {
     log_event(LOG_LEVEL_ERROR, "reload_failed", "file", service->config.tls_certificate_file, "reason", error.message);
     return;
   }
+  rpc_server_set_tls(service->rpc, tls);
+  tls_free(service->tls);
+  service->tls = tls;
   char *expiry = tls_expiry(tls);
   log_event(LOG_LEVEL_INFO, "reloaded", "file", service->config.tls_certificate_file, "expires", expiry);
   g_free(expiry);

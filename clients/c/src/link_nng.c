@@ -21,7 +21,7 @@ struct nng_link {
 };
 
 /* nng dials again by itself; here the session decides that. No time of nng's prevents it: nng 1.5 waits a random part of it,
-   which may be none. So the dialler goes with its connection. */
+ * which may be none. So the dialer goes with its connection. */
 static void pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *data) {
   struct nng_link *self = data;
   (void)event;
