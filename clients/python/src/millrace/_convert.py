@@ -88,7 +88,8 @@ def new_id() -> str:
     with _Ids.lock:
         _Ids.last = moment = max(_Ids.last + 1, time.time_ns() // 1_000_000 << 12)
     chance = int.from_bytes(os.urandom(8), "big") >> 2
-    return str(uuid.UUID(int=moment >> 12 << 80 | 7 << 76 | (moment & 0xFFF) << 64 | 2 << 62 | chance))
+    digits = f"{moment >> 12 << 80 | 7 << 76 | (moment & 0xFFF) << 64 | 2 << 62 | chance:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _from_enum(kind: type[E], wrapper: Any, number: int) -> E | None:
@@ -206,8 +207,12 @@ def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: b
     if spec.payload is not NO_PAYLOAD and (spec.args or spec.kwargs):
         raise InvalidArgument("give payload, or args and kwargs, not both", field="payload")
     payload = encode_call(spec.args, spec.kwargs, codec) if spec.payload is NO_PAYLOAD else encode(spec.payload, codec)
-    if not payload.is_empty:
-        message.payload.CopyFrom(payload_to_pb(payload))
+    if payload.json is not None:
+        message.payload.json = payload.json
+    elif payload.data is not None:
+        message.payload.data = payload.data
+    if payload.content_type and not payload.is_empty:
+        message.payload.content_type = payload.content_type
     _spans_to_pb(spec, message)
     if spec.retry is not None:
         message.retry_policy.CopyFrom(retry_to_pb(spec.retry))

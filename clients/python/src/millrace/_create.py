@@ -22,6 +22,7 @@ from millrace.types import Created, CreateOutcome, JobSpec
 
 JOBS_MAX: Final = 1000
 BYTES_MAX: Final = 3 * 1024 * 1024
+_TURN_JOBS: Final = 50
 _STREAM_JOBS: Final = 250
 _STREAM_AHEAD: Final = 8
 
@@ -140,12 +141,14 @@ class Coalescer:
 
 
 async def each(specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterator[JobSpec]:
-    """Of either kind of iterable."""
+    """Of either kind of iterable. One that never waits lets the loop's other tasks run now and then, the call under way among them."""
     if isinstance(specs, AsyncIterable):
         async for spec in specs:
             yield spec
     else:
-        for spec in specs:
+        for index, spec in enumerate(specs):
+            if index % _TURN_JOBS == _TURN_JOBS - 1:
+                await asyncio.sleep(0)
             yield spec
 
 
@@ -165,10 +168,11 @@ class Maker:
 
 
 async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
-    """As few calls as the limits allow, one after the other."""
+    """As few calls as the limits allow, one after the other; while one is under way, the next one's jobs are made."""
     outcomes: list[CreateOutcome] = []
     chunker = Chunker()
     maker = Maker(connection)
+    under_way: asyncio.Task[None] | None = None
 
     async def send(slots: list[Slot]) -> None:
         request = messages.CreateJobsRequest(jobs=jobs_of(slots))
@@ -177,11 +181,22 @@ async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIt
             answers = (await connection.call(connection.stub(JobServiceStub).CreateJobs, request, of_job=True)).outcomes
         outcomes.extend(_outcomes(slots, answers))
 
-    async for spec in each(specs):
-        if full := chunker.add(maker.slot(spec)):
-            await send(full)
-    if rest := chunker.rest():
-        await send(rest)
+    try:
+        async for spec in each(specs):
+            if full := chunker.add(maker.slot(spec)):
+                if under_way is not None:
+                    await under_way
+                under_way = asyncio.create_task(send(full))
+        if under_way is not None:
+            await under_way
+        if rest := chunker.rest():
+            await send(rest)
+    except BaseException as error:
+        if under_way is not None:
+            if not isinstance(error, Exception):
+                under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)  # an iterable that fails does not take back what was sent
+        raise
     return outcomes
 
 

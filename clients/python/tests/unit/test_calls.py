@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,73 @@ async def test_each_create_gets_its_own_outcome(service: tuple[Service, str]) ->
         assert [type(outcome.error) for outcome in outcomes[::2]] == [type(None), InvalidArgument]
         assert isinstance(outcomes[1].error, InvalidArgument)
         assert outcomes[1].error.field == "args[0]"
+
+
+async def test_a_bulk_create_makes_the_next_jobs_while_a_call_is_under_way(service: tuple[Service, str]) -> None:
+    fake, address = service
+    made: list[int] = []
+    all_made = asyncio.Event()
+
+    def specs() -> Iterator[JobSpec]:
+        for number in range(2500):
+            made.append(number)
+            yield JobSpec("t", args=[number])
+            if number == 1999:
+                all_made.set()
+
+    async def answer(request: Any, context: Any) -> Any:
+        if len(fake.requests) == 1:
+            await all_made.wait()
+        return accept(request)
+
+    fake.answer = answer
+    async with Client(address) as client, asyncio.timeout(60):
+        outcomes = await client.create_many(specs())
+    assert [len(request.jobs) for request in fake.requests] == [1000, 1000, 500]
+    assert [job.payload.json for request in fake.requests for job in request.jobs] == [f"[{number}]" for number in range(2500)]
+    assert [outcome.id for outcome in outcomes] == [job.id for request in fake.requests for job in request.jobs]
+
+
+async def test_a_bulk_create_whose_iterable_fails_finishes_the_call_under_way(service: tuple[Service, str]) -> None:
+    fake, address = service
+    answered = asyncio.Event()
+    failing = asyncio.Event()
+
+    def specs() -> Iterator[JobSpec]:
+        for number in range(1500):
+            yield JobSpec("t", args=[number])
+        failing.set()
+        raise RuntimeError("no more rows")
+
+    async def answer(request: Any, context: Any) -> Any:
+        await failing.wait()
+        answered.set()
+        return accept(request)
+
+    fake.answer = answer
+    async with Client(address) as client, asyncio.timeout(60):
+        with pytest.raises(RuntimeError, match="no more rows"):
+            await client.create_many(specs())
+        assert answered.is_set()
+    assert [len(request.jobs) for request in fake.requests] == [1000]
+
+
+async def test_a_bulk_create_that_is_cancelled_ends_its_call(service: tuple[Service, str]) -> None:
+    fake, address = service
+    ended = asyncio.Event()
+
+    async def answer(request: Any, context: Any) -> Any:
+        context.add_done_callback(lambda _: ended.set())
+        await asyncio.Event().wait()
+
+    fake.answer = answer
+    async with Client(address, timeout=300) as client, asyncio.timeout(60):
+        bulk = asyncio.create_task(client.create_many(JobSpec("t", args=[number]) for number in range(2500)))
+        await fake.called.wait()
+        bulk.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bulk
+        await ended.wait()
 
 
 async def test_unavailable_is_tried_again_with_the_same_id(service: tuple[Service, str]) -> None:
