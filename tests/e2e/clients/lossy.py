@@ -42,10 +42,10 @@ class LossyProxy(grpc.GenericRpcHandler):
             for name in names:
                 self._to_lose[name] = times
 
-    def lost_all(self):
-        """All calls that were to be lost are."""
+    def has_lost(self, name):
+        """All calls of this method that were to be lost are."""
         with self._lock:
-            return not any(self._to_lose.values())
+            return not self._to_lose.get(name, 0)
 
     def cut(self, name, condition=lambda request: True):
         """Waits for a call whose first message meets the condition, and loses it in its middle."""

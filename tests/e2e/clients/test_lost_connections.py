@@ -12,6 +12,8 @@ pytestmark = pytest.mark.timeout(TEST_S)
 FOR_EVER = 1_000_000
 # More than gRPC tries by itself.
 MANY = 7
+# Three of them are near the largest request that clients send.
+LARGE_BYTES = 1_000_000
 
 
 @pytest.fixture
@@ -44,8 +46,11 @@ def test_calls_are_tried_again(client, start, proxy, queue):
     assert not created["existing"]
     assert agent.call("get", id=created["id"])["state"] == "pending"
     # A large request is kept, too: gRPC by itself keeps a quarter of a MiB.
-    large = {**job, "payload": {"json": "x" * 100_000}}
-    assert len(agent.call("create_many", mode="bulk", jobs=[large] * 3)["outcomes"]) == 3
+    large = {**job, "payload": {"json": "x" * LARGE_BYTES}}
+    proxy.lose("CreateJobs")
+    outcomes = agent.call("create_many", mode="bulk", jobs=[large] * 3)["outcomes"]
+    assert [outcome["existing"] for outcome in outcomes] == [False] * 3
+    assert proxy.has_lost("CreateJobs")
     assert len(agent.call("chain_create", steps=[job, job])["job_ids"]) == 2
     assert agent.call("batch_create", items=[job], seal=True)["total"] == 1
     assert agent.call("queue_get", name=queue)["counts"]["pending"] == 6
@@ -80,7 +85,7 @@ def test_a_worker_registers_and_joins_all_the_same(client, transport, start, pro
         proxy.lose("Attach")
     job = server.client.create("echo", queue=queue)
     start(client, transport).call("worker_start", queues={queue: 1}, concurrency=1)
-    wait_until(proxy.lost_all, "the worker has tried often enough", 3 * SOON_S)
+    wait_until(lambda: proxy.has_lost("Register"), "the worker has tried often enough", 3 * SOON_S)
     server.wait_for_state(job.id, api.JobState.SUCCEEDED, timeout_s=3 * SOON_S)
     if transport == "grpc":
         proxy.cut("Attach")
