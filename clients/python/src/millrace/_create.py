@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator
+from typing import Any, Final, Self
 
 import grpc.aio
 
@@ -167,12 +167,42 @@ class Maker:
             return CreateOutcome("" if spec.id is None else str(spec.id), error=error)
 
 
+class OneAhead:
+    """Runs one call at a time, in the background, so that the next one can be made meanwhile. Leaving it waits for the last: also when
+    its user fails, since what was sent is not taken back. Only cancelling ends the call."""
+
+    def __init__(self) -> None:
+        self._call: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def run(self, call: Coroutine[Any, Any, None]) -> None:
+        """Starts a call once the one before has ended; raises what that one raised."""
+        try:
+            if self._call is not None:
+                await self._call
+        except BaseException:
+            call.close()
+            raise
+        self._call = asyncio.create_task(call)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._call is None:
+            return
+        if kind is None:
+            await self._call
+            return
+        if not issubclass(kind, Exception):
+            self._call.cancel()
+        await asyncio.gather(self._call, return_exceptions=True)
+
+
 async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
     """As few calls as the limits allow, one after the other; while one is under way, the next one's jobs are made."""
     outcomes: list[CreateOutcome] = []
     chunker = Chunker()
     maker = Maker(connection)
-    under_way: asyncio.Task[None] | None = None
 
     async def send(slots: list[Slot]) -> None:
         request = messages.CreateJobsRequest(jobs=jobs_of(slots))
@@ -181,22 +211,12 @@ async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIt
             answers = (await connection.call(connection.stub(JobServiceStub).CreateJobs, request, of_job=True)).outcomes
         outcomes.extend(_outcomes(slots, answers))
 
-    try:
+    async with OneAhead() as calls:
         async for spec in each(specs):
             if full := chunker.add(maker.slot(spec)):
-                if under_way is not None:
-                    await under_way
-                under_way = asyncio.create_task(send(full))
-        if under_way is not None:
-            await under_way
+                await calls.run(send(full))
         if rest := chunker.rest():
-            await send(rest)
-    except BaseException as error:
-        if under_way is not None:
-            if not isinstance(error, Exception):
-                under_way.cancel()
-            await asyncio.gather(under_way, return_exceptions=True)  # an iterable that fails does not take back what was sent
-        raise
+            await calls.run(send(rest))
     return outcomes
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from millrace import _otel
 from millrace._call import Connection
 from millrace._convert import batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb, within
-from millrace._create import JOBS_MAX, Chunker, each, jobs_of, outcome_from_pb, traced
+from millrace._create import JOBS_MAX, Chunker, OneAhead, each, jobs_of, outcome_from_pb, traced
 from millrace._times import Duration
 from millrace.proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
 from millrace.proto.v1.batch_service_pb2_grpc import BatchServiceStub
@@ -125,8 +125,13 @@ class Batches:
             outcomes = _outcomes(response.outcomes)
             if second is None:
                 return replace(batch_from_pb(response.batch, existing=response.existing), outcomes=tuple(outcomes))
-            async for chunk, jobs, is_last in _numbered(second, chunks):
-                outcomes += await self._add(request.id, chunk, jobs, last=seal and is_last)
+
+            async def add(chunk: int, jobs: builtins.list[job_pb2.JobSpec], is_last: bool) -> None:
+                outcomes.extend(await self._add(request.id, chunk, jobs, last=seal and is_last))
+
+            async with OneAhead() as calls:
+                async for chunk, jobs, is_last in _numbered(second, chunks):
+                    await calls.run(add(chunk, jobs, is_last))
         return replace(await self.get(request.id), existing=response.existing, outcomes=tuple(outcomes))
 
     async def _chunks(
