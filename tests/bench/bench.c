@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* millrace-bench: figures of a running server (MILLRACE_ADDRESS), through the public C API.
- *   create   jobs one call each, a number of calls outstanding on one connection
+ *   create   jobs one by one, a number of them outstanding on one connection: coalesced, or with --unary one call each
  *   stream   jobs in messages of 1,000
  *   drain    a queue filled beforehand, emptied by worker processes with no-op handlers that return a result
  *   life     create, run, wait for the end, one after the other
@@ -21,6 +21,7 @@ extern char **environ;
 static struct {
   int jobs, outstanding, payload_bytes, workers, concurrency, prefetch;
   char *queue, *transport;
+  gboolean unary;
 } set = {.jobs = 200000, .outstanding = 64, .payload_bytes = 300, .workers = 2, .concurrency = 200};
 
 static struct millrace_client *client;
@@ -287,7 +288,9 @@ static int run_life(void) {
 
 static const GOptionEntry options[] = {
     {"jobs", 'n', 0, G_OPTION_ARG_INT, &set.jobs, "How many (default: 200,000)", "N"},
-    {"outstanding", 0, 0, G_OPTION_ARG_INT, &set.outstanding, "create: calls at a time (default: 64)", "N"},
+    {"outstanding", 0, 0, G_OPTION_ARG_INT, &set.outstanding, "create: jobs at a time (default: 64)", "N"},
+    {"unary", 0, 0, G_OPTION_ARG_NONE, &set.unary,
+     "create: each job in a call of its own (default: coalesced into CreateJobs calls)", NULL},
     {"payload", 0, 0, G_OPTION_ARG_INT, &set.payload_bytes, "Bytes of payload (default: 300)", "N"},
     {"workers", 0, 0, G_OPTION_ARG_INT, &set.workers, "drain: processes (default: 2)", "N"},
     {"concurrency", 0, 0, G_OPTION_ARG_INT, &set.concurrency, "Of each worker (default: 200)", "N"},
@@ -321,7 +324,8 @@ int main(int argc, char **argv) {
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
   }
   struct millrace_error error;
-  must(millrace_client_new(NULL, &client, &error), &error);
+  const struct millrace_client_options client_options = {.without_coalescing = set.unary};
+  must(millrace_client_new(&client_options, &client, &error), &error);
   int code = 2;
   for (size_t i = 0; i < G_N_ELEMENTS(modes); i++)
     if (strcmp(argv[1], modes[i].name) == 0)

@@ -281,13 +281,15 @@ struct millrace_client_options {
                                    (not on unix sockets). NULL: MILLRACE_CA, else no encryption */
   const char *certificate_file; /* PEM of the client's own, if the server asks for it. NULL: MILLRACE_CERTIFICATE, else none */
   const char *key_file;         /* of its key. NULL: MILLRACE_KEY */
+  bool without_coalescing; /* each millrace_job_create_async is a call of its own, also when many are made at the same time */
 };
 
 /* Makes a client; connects with the first call. `options` may be NULL. */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_client_new(const struct millrace_client_options *options,
                                                                    struct millrace_client **out_client,
                                                                    struct millrace_error *error);
-/* Cancels what is under way, waits for its callbacks, and frees. No other call may be in progress. NULL is fine. */
+/* Cancels what is under way or waits to be sent (CANCELLED), waits for its callbacks, and frees. No other call may be in
+ * progress. NULL is fine. */
 MILLRACE_API void millrace_client_free(struct millrace_client *client);
 /* The address in use; valid as long as the client. */
 MILLRACE_API const char *millrace_client_address(const struct millrace_client *client);
@@ -301,11 +303,18 @@ MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_call_json(struct millrac
 
 /* ---- jobs ---- */
 
+/* Always a call of its own; `out_job` is the job as it is then. */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_job_create(struct millrace_client *client,
                                                                    const struct millrace_job_spec *spec,
                                                                    struct millrace_job **out_job, struct millrace_error *error);
-/* The same without waiting for the answer: `done` is called exactly once, from a thread of the library that it must not block;
- * `job` and `error` (NULL: created) are valid during the call. */
+/* A create without waiting for the answer, from any thread, also from `done`. `done` is called exactly once, from a thread of the
+ * library that it must not block; `job` and `error` (NULL: created) are valid during the call.
+ * Creates are coalesced: one goes out at once if no other is under way; what is created meanwhile waits, and goes out together as
+ * the next call, with up to 1,000 jobs or 3 MiB. Many creates at a time are much faster for it, a single one is not slower. Each
+ * has its own outcome, with `field` as in a call of its own; a call that fails as a whole fails all that it carried. Of `job`
+ * only `id` and `existing` are set. What has waited for the client's timeout_ms when its turn comes is not sent
+ * (DEADLINE_EXCEEDED). The spec is copied; only the caller limits how many wait, by how many it has outstanding.
+ * `without_coalescing` turns it off: `job` is then the whole job. */
 MILLRACE_API void millrace_job_create_async(struct millrace_client *client, const struct millrace_job_spec *spec,
                                             void (*done)(void *context, const struct millrace_job *job,
                                                          const struct millrace_error *error),

@@ -13,7 +13,6 @@ struct call {
   struct method method;
   call_done *done;
   void *context;
-  grpc_byte_buffer *request;
   grpc_byte_buffer *response;
   grpc_metadata_array headers;
   grpc_metadata_array trailers;
@@ -25,6 +24,13 @@ grpc_byte_buffer *call_pack(const ProtobufCMessage *message) {
   size_t bytes = protobuf_c_message_get_packed_size(message);
   grpc_slice slice = grpc_slice_malloc(bytes);
   protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
+  grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+  grpc_slice_unref(slice);
+  return buffer;
+}
+
+grpc_byte_buffer *call_copy(const void *bytes, size_t length) {
+  grpc_slice slice = grpc_slice_from_copied_buffer(bytes, length);
   grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
   grpc_slice_unref(slice);
   return buffer;
@@ -102,15 +108,14 @@ static void call_completed(struct operation *operation, bool ok) {
   g_free(self);
 }
 
-void call_start(struct millrace_client *client, struct method method, const void *request, int64_t timeout_ms, call_done *done,
-                void *context) {
+static void start(struct millrace_client *client, struct method method, grpc_byte_buffer *take_request, int64_t timeout_ms,
+                  call_done *done, void *context) {
   struct call *self = g_new0(struct call, 1);
   self->operation.completed = call_completed;
   self->client = client;
   self->method = method;
   self->done = done;
   self->context = context;
-  self->request = call_pack(request);
   self->message = grpc_empty_slice();
   grpc_metadata_array_init(&self->headers);
   grpc_metadata_array_init(&self->trailers);
@@ -119,7 +124,7 @@ void call_start(struct millrace_client *client, struct method method, const void
   size_t metadata_count = client_metadata(client, &metadata);
   grpc_op ops[] = {
       {.op = GRPC_OP_SEND_INITIAL_METADATA, .data.send_initial_metadata = {.count = metadata_count, .metadata = &metadata}},
-      {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = self->request},
+      {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = take_request},
       {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
       {.op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &self->headers},
       {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &self->response},
@@ -129,9 +134,18 @@ void call_start(struct millrace_client *client, struct method method, const void
                                       .status_details = &self->message}},
   };
   /* The batch takes the slices out of the buffer; once started the call may be gone. */
-  grpc_byte_buffer *buffer = self->request;
   client_start(&self->live, ops, G_N_ELEMENTS(ops), &self->operation);
-  grpc_byte_buffer_destroy(buffer);
+  grpc_byte_buffer_destroy(take_request);
+}
+
+void call_start(struct millrace_client *client, struct method method, const void *request, int64_t timeout_ms, call_done *done,
+                void *context) {
+  start(client, method, call_pack(request), timeout_ms, done, context);
+}
+
+void call_start_bytes(struct millrace_client *client, struct method method, const void *bytes, size_t length, call_done *done,
+                      void *context) {
+  start(client, method, call_copy(bytes, length), 0, done, context);
 }
 
 struct waiter {

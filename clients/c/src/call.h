@@ -25,6 +25,9 @@ typedef void call_done(void *context, struct box *take_box, void *response, cons
 /* timeout_ms 0: the client's. */
 void call_start(struct millrace_client *client, struct method method, const void *request, int64_t timeout_ms, call_done *done,
                 void *context);
+/* The same for a request that is packed already, within the client's time. */
+void call_start_bytes(struct millrace_client *client, struct method method, const void *bytes, size_t length, call_done *done,
+                      void *context);
 /* Gives out the response and the box it lives in. */
 enum millrace_code call(struct millrace_client *client, struct method method, const void *request, int64_t timeout_ms,
                         struct box **out_box, void *out_response, struct millrace_error *error);
@@ -35,9 +38,12 @@ char *client_dialled_host(const struct millrace_client *client);
 char *client_server_name(const struct millrace_client *client);
 /* For connections besides the client's own. */
 const struct tls *client_tls(const struct millrace_client *client);
+/* NULL: each create is a call of its own. */
+struct coalescer *client_coalescer(const struct millrace_client *client);
 
 /* Shared with stream.c. */
 grpc_byte_buffer *call_pack(const ProtobufCMessage *message);
+grpc_byte_buffer *call_copy(const void *bytes, size_t length); /* of a message that is packed already */
 void *call_unpack(struct box *box, const ProtobufCMessageDescriptor *type, grpc_byte_buffer *buffer);
 /* What a call ended with, as an error for people. */
 void call_fault(struct millrace_client *client, struct millrace_error *out_error, grpc_status_code code, grpc_slice message,

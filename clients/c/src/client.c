@@ -107,6 +107,7 @@ enum millrace_code millrace_client_new(const struct millrace_client_options *opt
   g_autofree char *authorization = g_strconcat("Bearer ", token ? token : "", NULL);
   client->authorization = grpc_slice_from_copied_string(authorization);
   client->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : 30000;
+  client->coalescer = options->without_coalescing ? NULL : coalescer_new(client, client->timeout_ms);
   pthread_mutex_init(&client->lock, NULL);
   pthread_cond_init(&client->idle, NULL);
   g_queue_init(&client->live);
@@ -130,6 +131,7 @@ void millrace_client_free(struct millrace_client *client) {
   pthread_mutex_unlock(&client->lock);
   grpc_completion_queue_shutdown(client->queue);
   pthread_join(client->poller, NULL);
+  coalescer_free(client->coalescer);
   grpc_completion_queue_destroy(client->queue);
   grpc_channel_destroy(client->channel);
   pthread_mutex_destroy(&client->lock);
@@ -143,6 +145,10 @@ void millrace_client_free(struct millrace_client *client) {
 
 const char *millrace_client_address(const struct millrace_client *client) {
   return client->address;
+}
+
+struct coalescer *client_coalescer(const struct millrace_client *client) {
+  return client->coalescer;
 }
 
 const struct tls *client_tls(const struct millrace_client *client) {

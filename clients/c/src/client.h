@@ -9,6 +9,7 @@
 #include <grpc/grpc.h>
 #include <pthread.h>
 
+#include "coalesce.h"
 #include "millrace.h"
 #include "tls.h"
 
@@ -29,6 +30,7 @@ struct millrace_client {
   bool has_token;
   grpc_slice authorization; /* "Bearer …" */
   int64_t timeout_ms;
+  struct coalescer *coalescer; /* NULL: turned off */
   grpc_channel *channel;
   grpc_completion_queue *queue;
   pthread_t poller;

@@ -2,6 +2,7 @@
 /* The calls of JobService. */
 #include <glib.h>
 
+#include "coalesce.h"
 #include "convert.h"
 #include "fault.h"
 #include "stream.h"
@@ -59,10 +60,16 @@ static void created(void *context, struct box *take_box, void *response, const s
 void millrace_job_create_async(struct millrace_client *client, const struct millrace_job_spec *spec,
                                void (*done)(void *context, const struct millrace_job *job, const struct millrace_error *error),
                                void *context) {
-  struct async_create *self = g_new(struct async_create, 1);
-  *self = (struct async_create){done, context};
   struct box *scratch = box_new();
-  call_start(client, JOBS(CreateJob, create_job), create_request(scratch, spec), 0, created, self);
+  Millrace__V1__CreateJobRequest *request = create_request(scratch, spec);
+  struct coalescer *coalescer = client_coalescer(client);
+  if (coalescer) {
+    coalescer_create(coalescer, request->job, done, context);
+  } else {
+    struct async_create *self = g_new(struct async_create, 1);
+    *self = (struct async_create){done, context};
+    call_start(client, JOBS(CreateJob, create_job), request, 0, created, self);
+  }
   box_unref(scratch);
 }
 

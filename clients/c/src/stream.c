@@ -155,10 +155,7 @@ enum millrace_code stream_write(struct stream *stream, const void *message, stru
 }
 
 enum millrace_code stream_write_bytes(struct stream *stream, const void *bytes, size_t length, struct millrace_error *error) {
-  grpc_slice slice = grpc_slice_from_copied_buffer(bytes, length);
-  grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
-  grpc_slice_unref(slice);
-  return write_buffer(stream, buffer, error);
+  return write_buffer(stream, call_copy(bytes, length), error);
 }
 
 void stream_close_writes(struct stream *stream) {
