@@ -35,6 +35,9 @@ struct fake_server {
   bool is_deregistered;
   unsigned registers;
   unsigned get_jobs;
+  bool holds;                /* creates are not answered */
+  unsigned create_job_calls; /* CreateJob */
+  GArray *create_sizes;      /* unsigned: the number of jobs of each CreateJobs */
 };
 
 const char *fake_job_id(unsigned number) {
@@ -71,7 +74,7 @@ static void expect_call(struct fake_server *server) {
   grpc_server_request_call(server->grpc, &call->call, &call->details, &call->metadata, server->queue, server->queue, call);
 }
 
-static grpc_slice details_of(int code) {
+static grpc_slice details_of(int code, const char *field) {
   Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
   Google__Rpc__ErrorInfo__MetadataEntry entry = GOOGLE__RPC__ERROR_INFO__METADATA_ENTRY__INIT;
   Google__Rpc__ErrorInfo__MetadataEntry *entries[] = {&entry};
@@ -87,7 +90,7 @@ static grpc_slice details_of(int code) {
   entry.value = (char *)"some-job";
   info.metadata = entries;
   info.n_metadata = 1;
-  violation.field = (char *)"id";
+  violation.field = (char *)field;
   bad.field_violations = violations;
   bad.n_field_violations = 1;
   any[0].type_url = (char *)"type.googleapis.com/google.rpc.ErrorInfo";
@@ -133,18 +136,88 @@ static int answer_register(struct fake_server *server, const void *bytes, size_t
   return GRPC_STATUS_OK;
 }
 
+/* How the next call is to be refused; GRPC_STATUS_OK: not at all. */
+static int refusal(struct fake_server *server) {
+  if (server->refuse_times == 0)
+    return GRPC_STATUS_OK;
+  server->refuse_times--;
+  return server->refuse_code;
+}
+
+static void wait_while_held(struct fake_server *server) {
+  pthread_cond_broadcast(&server->changed);
+  while (server->holds)
+    pthread_cond_wait(&server->changed, &server->lock);
+}
+
+static int answer_create_job(struct fake_server *server, const void *bytes, size_t length, grpc_byte_buffer **out) {
+  server->create_job_calls++;
+  wait_while_held(server);
+  int code = refusal(server);
+  if (code != GRPC_STATUS_OK)
+    return code;
+  Millrace__V1__CreateJobRequest *request = millrace__v1__create_job_request__unpack(NULL, length, bytes);
+  Millrace__V1__CreateJobResponse response = MILLRACE__V1__CREATE_JOB_RESPONSE__INIT;
+  Millrace__V1__Job job = MILLRACE__V1__JOB__INIT;
+  job.id = request->job->id;
+  job.task = request->job->task;
+  response.job = &job;
+  *out = pack(&response);
+  millrace__v1__create_job_request__free_unpacked(request, NULL);
+  return GRPC_STATUS_OK;
+}
+
+/* Free with google__rpc__status__free_unpacked. */
+static Google__Rpc__Status *refused_item(unsigned place) {
+  g_autofree char *field = g_strdup_printf("jobs[%u].task", place);
+  grpc_slice packed = details_of(GRPC_STATUS_INVALID_ARGUMENT, field);
+  Google__Rpc__Status *status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(packed), GRPC_SLICE_START_PTR(packed));
+  grpc_slice_unref(packed);
+  return status;
+}
+
+static int answer_create_jobs(struct fake_server *server, const void *bytes, size_t length, grpc_byte_buffer **out) {
+  Millrace__V1__CreateJobsRequest *request = millrace__v1__create_jobs_request__unpack(NULL, length, bytes);
+  unsigned size = (unsigned)request->n_jobs;
+  g_array_append_val(server->create_sizes, size);
+  wait_while_held(server);
+  int code = refusal(server);
+  if (code == GRPC_STATUS_OK) {
+    Millrace__V1__CreateJobsResponse response = MILLRACE__V1__CREATE_JOBS_RESPONSE__INIT;
+    g_autofree Millrace__V1__CreateOutcome *outcomes = g_new(Millrace__V1__CreateOutcome, size);
+    g_autofree Millrace__V1__CreateOutcome **list = g_new(Millrace__V1__CreateOutcome *, size);
+    for (unsigned i = 0; i < size; i++) {
+      millrace__v1__create_outcome__init(&outcomes[i]);
+      outcomes[i].id = request->jobs[i]->id;
+      if (strcmp(request->jobs[i]->task, "bad") == 0)
+        outcomes[i].error = refused_item(i);
+      list[i] = &outcomes[i];
+    }
+    response.outcomes = list;
+    response.n_outcomes = size;
+    *out = pack(&response);
+    for (unsigned i = 0; i < size; i++)
+      google__rpc__status__free_unpacked(outcomes[i].error, NULL);
+  }
+  millrace__v1__create_jobs_request__free_unpacked(request, NULL);
+  return code;
+}
+
 /* The answer to the call, with the lock held. */
 static int answer(struct fake_server *server, const char *method, const void *bytes, size_t length, grpc_byte_buffer **out) {
   if (g_str_has_suffix(method, "/Register"))
     return answer_register(server, bytes, length, out);
+  if (g_str_has_suffix(method, "/CreateJob"))
+    return answer_create_job(server, bytes, length, out);
+  if (g_str_has_suffix(method, "/CreateJobs"))
+    return answer_create_jobs(server, bytes, length, out);
   if (g_str_has_suffix(method, "/GetJob")) {
     Millrace__V1__GetJobResponse response = MILLRACE__V1__GET_JOB_RESPONSE__INIT;
     Millrace__V1__Job job = MILLRACE__V1__JOB__INIT;
     server->get_jobs++;
-    if (server->refuse_times > 0) {
-      server->refuse_times--;
-      return server->refuse_code;
-    }
+    int code = refusal(server);
+    if (code != GRPC_STATUS_OK)
+      return code;
     job.id = (char *)"found";
     response.job = &job;
     *out = pack(&response);
@@ -177,7 +250,7 @@ static void write_answer(struct fake_server *server, struct fake_call *call) {
   pthread_mutex_unlock(&server->lock);
   grpc_slice_unref(slice);
   grpc_slice message = grpc_slice_from_static_string("no such job");
-  grpc_metadata trailer = {.key = grpc_slice_from_static_string("grpc-status-details-bin"), .value = details_of(code)};
+  grpc_metadata trailer = {.key = grpc_slice_from_static_string("grpc-status-details-bin"), .value = details_of(code, "id")};
   call->step = 2;
   grpc_op ops[4] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
                     {.op = GRPC_OP_SEND_STATUS_FROM_SERVER,
@@ -251,6 +324,7 @@ struct fake_server *fake_server_open(void) {
   grpc_init();
   pthread_mutex_init(&server->lock, NULL);
   pthread_cond_init(&server->changed, NULL);
+  server->create_sizes = g_array_new(FALSE, FALSE, sizeof(unsigned));
   g_assert(nng_push0_open(&server->jobs) == 0 && nng_pull0_open(&server->reports) == 0);
   server->jobs_port = listen_on(server, server->jobs, "/jobs", 0);
   server->reports_port = listen_on(server, server->reports, "/reports", server->jobs_port);
@@ -279,6 +353,7 @@ void fake_server_close(struct fake_server *server) {
   grpc_completion_queue_destroy(server->queue);
   pthread_mutex_destroy(&server->lock);
   pthread_cond_destroy(&server->changed);
+  g_array_unref(server->create_sizes);
   g_free(server->address);
   g_free(server);
   grpc_shutdown_blocking();
@@ -293,6 +368,31 @@ void fake_server_refuse(struct fake_server *server, int code, unsigned times) {
   server->refuse_code = code;
   server->refuse_times = times;
   pthread_mutex_unlock(&server->lock);
+}
+
+void fake_server_hold_creates(struct fake_server *server, bool hold) {
+  pthread_mutex_lock(&server->lock);
+  server->holds = hold;
+  pthread_cond_broadcast(&server->changed);
+  pthread_mutex_unlock(&server->lock);
+}
+
+void fake_server_wait_for_creates(struct fake_server *server, unsigned calls) {
+  int64_t end_us = g_get_monotonic_time() + (int64_t)FAKE_WAIT_MS * 1000;
+  pthread_mutex_lock(&server->lock);
+  while (server->create_sizes->len < calls && sync_wait_until(&server->changed, &server->lock, end_us))
+    ;
+  assert_int_equal(server->create_sizes->len, calls);
+  pthread_mutex_unlock(&server->lock);
+}
+
+size_t fake_server_creates(struct fake_server *server, unsigned *out_sizes, size_t count) {
+  pthread_mutex_lock(&server->lock);
+  size_t calls = server->create_sizes->len;
+  for (size_t i = 0; i < MIN(calls, count); i++)
+    out_sizes[i] = g_array_index(server->create_sizes, unsigned, i);
+  pthread_mutex_unlock(&server->lock);
+  return calls;
 }
 
 void fake_server_forget_sessions(struct fake_server *server) {
@@ -314,6 +414,10 @@ unsigned fake_server_registers(struct fake_server *server) {
 
 unsigned fake_server_get_jobs(struct fake_server *server) {
   return read_count(server, &server->get_jobs);
+}
+
+unsigned fake_server_create_job_calls(struct fake_server *server) {
+  return read_count(server, &server->create_job_calls);
 }
 
 bool fake_server_is_deregistered(struct fake_server *server) {

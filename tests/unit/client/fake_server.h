@@ -16,13 +16,22 @@ struct fake_server *fake_server_open(void);
 void fake_server_close(struct fake_server *server);
 const char *fake_server_address(const struct fake_server *server);
 
-/* The next answers to GetJob: this gRPC code, with details naming a field and a subject. 0: an empty job. */
+/* The next answers to GetJob, CreateJob and CreateJobs: this gRPC code, with details naming a field and a subject. 0: an empty
+ * job, or the outcomes of the jobs, all created. */
 void fake_server_refuse(struct fake_server *server, int code, unsigned times);
 /* Register with a session to resume: NOT_FOUND. */
 void fake_server_forget_sessions(struct fake_server *server);
 unsigned fake_server_registers(struct fake_server *server);
 unsigned fake_server_get_jobs(struct fake_server *server);
 bool fake_server_is_deregistered(struct fake_server *server);
+
+/* Whether to leave creates, and all calls behind them, without an answer for now. */
+void fake_server_hold_creates(struct fake_server *server, bool hold);
+/* Waits until so many CreateJobs have come. */
+void fake_server_wait_for_creates(struct fake_server *server, unsigned calls);
+/* How many CreateJobs have come; the number of jobs of each goes to out_sizes, as far as it has room. */
+size_t fake_server_creates(struct fake_server *server, unsigned *out_sizes, size_t count);
+unsigned fake_server_create_job_calls(struct fake_server *server);
 
 /* Sends deliveries numbered `first`… of this task as message `seq`. */
 void fake_server_deliver(struct fake_server *server, uint64_t seq, unsigned first, unsigned count, const char *task);
