@@ -45,6 +45,7 @@ def test_the_readme_leads_to_a_finished_job(build, tmp_path):
         with subprocess.Popen([str(tmp_path / "work")], env=ours) as worker:
             said = subprocess.run([str(tmp_path / "create")], env=ours, check=True, capture_output=True, text=True, timeout=60).stdout
             worker.terminate()
+            assert worker.wait(60) == 0, "SIGTERM stops it gracefully"
         assert re.fullmatch(r"[0-9a-f-]{36} succeeded\n", said)
     finally:
         server.finish()
