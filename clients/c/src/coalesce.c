@@ -135,16 +135,16 @@ static void finish_each(GQueue *creates, struct box *box, Millrace__V1__CreateOu
 static void answered(void *context, struct box *take_box, void *response, const struct millrace_error *error) {
   struct coalescer *self = context;
   const Millrace__V1__CreateJobsResponse *answer = response;
-  struct millrace_error misfit;
-  if (answer && answer->n_outcomes != self->under_way.length) {
-    fault_set(&misfit, MILLRACE_INTERNAL, NULL, "the server has answered %zu of %u creates", answer->n_outcomes,
-              self->under_way.length);
-    error = &misfit;
-  }
-  if (error)
+  size_t count = self->under_way.length;
+  if (!answer) {
     fail(&self->under_way, error);
-  else
+  } else if (answer->n_outcomes != count) {
+    struct millrace_error misfit;
+    fault_set(&misfit, MILLRACE_INTERNAL, NULL, "the server has answered %zu of %zu creates", answer->n_outcomes, count);
+    fail(&self->under_way, &misfit);
+  } else {
     finish_each(&self->under_way, take_box, answer->outcomes);
+  }
   box_unref(take_box);
   send_next(self);
 }

@@ -194,7 +194,7 @@ static int answer_create_jobs(struct fake_server *server, const void *bytes, siz
       list[i] = &outcomes[i];
     }
     response.outcomes = list;
-    response.n_outcomes = size;
+    response.n_outcomes = size > 0 && strcmp(request->jobs[size - 1]->task, "forgotten") == 0 ? size - 1 : size;
     *out = pack(&response);
     for (unsigned i = 0; i < size; i++)
       google__rpc__status__free_unpacked(outcomes[i].error, NULL);
@@ -276,19 +276,23 @@ static void call_free(struct fake_call *call) {
 
 static void *serve(void *data) {
   struct fake_server *server = data;
+  bool is_down = false;
   for (;;) {
     grpc_event event = grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     if (event.type == GRPC_QUEUE_SHUTDOWN)
       return NULL;
     struct fake_call *call = event.tag;
-    if (!call)
-      continue; /* the shutdown of the server */
-    if (call->step == 0 && event.success)
+    if (!call) {
+      /* The server has shut down: nothing may be started on the queue any more. */
+      is_down = true;
+      grpc_completion_queue_shutdown(server->queue);
+    } else if (call->step == 0 && event.success && !is_down) {
       read_request(server, call);
-    else if (call->step == 1)
+    } else if (call->step == 1 && call->request && !is_down) {
       write_answer(server, call);
-    else
+    } else {
       call_free(call);
+    }
   }
 }
 
@@ -347,7 +351,6 @@ void fake_server_close(struct fake_server *server) {
   nng_close(server->reports);
   grpc_server_shutdown_and_notify(server->grpc, server->queue, NULL);
   grpc_server_cancel_all_calls(server->grpc);
-  grpc_completion_queue_shutdown(server->queue);
   g_thread_join(server->thread);
   grpc_server_destroy(server->grpc);
   grpc_completion_queue_destroy(server->queue);

@@ -141,33 +141,27 @@ static void assert_sizes(struct fixture *fixture, const unsigned *sizes, size_t 
     assert_int_equal(seen[i], sizes[i]);
 }
 
-static void what_waits_goes_out_together(void **state) {
-  struct fixture *fixture = *state;
-  create_behind_one(fixture, 63, NULL);
+/* Of so many that wait behind one; all are created. */
+static void assert_calls(struct fixture *fixture, unsigned waiting, const char *payload, const unsigned *sizes, size_t count) {
+  create_behind_one(fixture, waiting, payload);
   fake_server_hold_creates(fixture->server, false);
-  wait_for_all(fixture, 64);
+  wait_for_all(fixture, waiting + 1);
   assert_all_end_with(fixture, MILLRACE_OK);
-  assert_sizes(fixture, (unsigned[]){1, 63}, 2);
+  assert_sizes(fixture, sizes, count);
+}
+
+static void what_waits_goes_out_together(void **state) {
+  assert_calls(*state, 63, NULL, (unsigned[]){1, 63}, 2);
 }
 
 static void a_call_has_at_most_1000_jobs(void **state) {
-  struct fixture *fixture = *state;
-  create_behind_one(fixture, 2500, NULL);
-  fake_server_hold_creates(fixture->server, false);
-  wait_for_all(fixture, 2501);
-  assert_all_end_with(fixture, MILLRACE_OK);
-  assert_sizes(fixture, (unsigned[]){1, 1000, 1000, 500}, 4);
+  assert_calls(*state, 2500, NULL, (unsigned[]){1, 1000, 1000, 500}, 4);
 }
 
 static void a_call_has_at_most_3_mib(void **state) {
-  struct fixture *fixture = *state;
   g_autofree char *filler = g_strnfill(MIB, 'x');
   g_autofree char *payload = g_strdup_printf("\"%s\"", filler);
-  create_behind_one(fixture, 5, payload);
-  fake_server_hold_creates(fixture->server, false);
-  wait_for_all(fixture, 6);
-  assert_all_end_with(fixture, MILLRACE_OK);
-  assert_sizes(fixture, (unsigned[]){1, 2, 2, 1}, 4);
+  assert_calls(*state, 5, payload, (unsigned[]){1, 2, 2, 1}, 4);
 }
 
 static void a_bad_job_fails_alone(void **state) {
@@ -191,6 +185,13 @@ static void a_call_that_fails_fails_all_that_it_carried(void **state) {
   fake_server_refuse(fixture->server, MILLRACE_INTERNAL, 2);
   fake_server_hold_creates(fixture->server, false);
   wait_for_all(fixture, 64);
+  assert_all_end_with(fixture, MILLRACE_INTERNAL);
+}
+
+static void an_answer_for_some_of_the_jobs_fails_all(void **state) {
+  struct fixture *fixture = *state;
+  create_task(fixture, "forgotten", NULL, false);
+  wait_for_all(fixture, 1);
   assert_all_end_with(fixture, MILLRACE_INTERNAL);
 }
 
@@ -261,6 +262,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_call_has_at_most_3_mib, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_bad_job_fails_alone, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_call_that_fails_fails_all_that_it_carried, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_answer_for_some_of_the_jobs_fails_all, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_lost_server_is_tried_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_has_waited_too_long_is_not_sent, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_client_is_freed_with_creates_that_wait, set_up, tear_down),
