@@ -281,7 +281,7 @@ struct millrace_client_options {
                                    (not on unix sockets). NULL: MILLRACE_CA, else no encryption */
   const char *certificate_file; /* PEM of the client's own, if the server asks for it. NULL: MILLRACE_CERTIFICATE, else none */
   const char *key_file;         /* of its key. NULL: MILLRACE_KEY */
-  bool without_coalescing; /* each millrace_job_create_async is a call of its own, also when many are made at the same time */
+  bool without_coalescing;      /* each millrace_job_create_async is a call of its own */
 };
 
 /* Makes a client; connects with the first call. `options` may be NULL. */

@@ -65,6 +65,13 @@ static void fail(GQueue *creates, const struct millrace_error *error) {
     finish_first(creates, NULL, error);
 }
 
+static void fail_late(GQueue *creates, int64_t timeout_us) {
+  struct millrace_error error;
+  fault_set(&error, MILLRACE_DEADLINE_EXCEEDED, NULL, "the create was not sent: the calls before it took longer than its %.1f s",
+            (double)timeout_us / G_USEC_PER_SEC);
+  fail(creates, &error);
+}
+
 /* Moves what fits into one call from those that wait, and to `late` what has waited too long for it; with the lock held. Returns
  * the bytes of the call, 0 if there is none to make. */
 static size_t take(struct coalescer *self, GQueue *late) {
@@ -100,14 +107,11 @@ static void send_next(struct coalescer *self) {
     }
     call_start_bytes(self->client, METHOD(JobService, CreateJobs, create_jobs), request->data, request->len, answered, self);
   }
-  struct millrace_error error;
-  fault_set(&error, MILLRACE_DEADLINE_EXCEEDED, NULL, "the create was not sent: the calls before it took longer than its %.1f s",
-            (double)self->timeout_us / G_USEC_PER_SEC);
-  fail(&late, &error);
+  if (late.length > 0)
+    fail_late(&late, self->timeout_us);
 }
 
-/* Why one create failed. The field is named as if it had been a call of its own: its place in the call means nothing to anybody.
- */
+/* Why one create failed. The field is named as in a call of its own: nobody knows of the job's place in this one. */
 static void fault_of(const Google__Rpc__Status *status, size_t place, struct millrace_error *out_error) {
   fault_from_status(out_error, status);
   g_autofree char *prefix = g_strdup_printf("jobs[%zu].", place);
