@@ -17,8 +17,9 @@ from millrace._flows import Batches, Chains
 from millrace._queues import Queues, Workers
 from millrace._schedules import Schedules
 from millrace._times import Duration, time_from_pb, time_to_pb
+from millrace.errors import MillraceError
 from millrace.payload import Codec
-from millrace.proto.v1 import admin_service_pb2, common_pb2
+from millrace.proto.v1 import admin_service_pb2, common_pb2, job_pb2
 from millrace.proto.v1 import job_service_pb2 as messages
 from millrace.proto.v1.admin_service_pb2_grpc import AdminServiceStub
 from millrace.proto.v1.job_service_pb2_grpc import JobServiceStub
@@ -114,9 +115,16 @@ class Client:
             _create.traced(message, _otel.trace_context())
             if self._coalescer is not None:
                 return await self._coalescer.create(message)
-            request = messages.CreateJobRequest(job=message)
-            response = await self._connection.call(self._jobs.CreateJob, request, of_job=True)
-            return Created(response.job.id, response.existing)
+            return await self._create_alone(message)
+
+    async def _create_alone(self, message: job_pb2.JobSpec) -> Created:
+        """A call of its own. The field at fault is told as JobSpec has it."""
+        try:
+            response = await self._connection.call(self._jobs.CreateJob, messages.CreateJobRequest(job=message), of_job=True)
+        except MillraceError as error:
+            error.field = error.field and error.field.removeprefix("job.")
+            raise
+        return Created(response.job.id, response.existing)
 
     async def create_many(self, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
         """Creates any number of jobs in calls of up to 1,000; each has its own outcome, in order."""

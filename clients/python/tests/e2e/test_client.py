@@ -90,9 +90,11 @@ async def test_delays_and_updates(client: Client, queue: str) -> None:
     assert job.run_at - job.created_at == timedelta(days=3)
     at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     assert (await client.update(created.id, run_at=at, priority=10, labels={"x": "y"})).run_at == at
-    with pytest.raises(InvalidArgument) as error:
-        await client.create("no spaces", queue=queue)
-    assert error.value.field == "task"
+    async with Client(client.address, coalesce=False) as alone:
+        for each in (client, alone):
+            with pytest.raises(InvalidArgument) as error:
+                await each.create("no spaces", queue=queue)
+            assert error.value.field == "task"
 
 
 async def test_bulk_stream_list_and_filters(client: Client, queue: str) -> None:
