@@ -22,7 +22,7 @@ jvm() {
   exec java -Xmx512m -XX:+UseSerialGC -Xlog:disable "$@"
 }
 
-# Keeps the classes of the agent in a form that a JVM starts with in half the time: scenarios start hundreds of them. The classes are
+# Keeps the classes of the agent in a form that a JVM starts with in half the time: scenarios start dozens of them. The classes are
 # those loaded for two commands, of which the second fails, as there is no server. Without the archive all goes on, more slowly.
 make_archive() {
   local line

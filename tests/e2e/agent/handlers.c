@@ -205,7 +205,7 @@ struct running {
 static struct {
   pthread_mutex_t lock;
   GList *running;
-  int64_t grace_us;
+  int64_t grace_us; /* 0: nobody watches yet */
 } watched = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void *watch(void *nothing) {
@@ -232,8 +232,12 @@ static void *watch(void *nothing) {
 }
 
 void handlers_watch(int64_t terminate_grace_ms) {
+  pthread_mutex_lock(&watched.lock);
+  bool is_first = watched.grace_us == 0;
   watched.grace_us = terminate_grace_ms * 1000;
-  g_thread_unref(g_thread_new("watch", watch, NULL));
+  pthread_mutex_unlock(&watched.lock);
+  if (is_first)
+    g_thread_unref(g_thread_new("watch", watch, NULL));
 }
 
 static void run(struct millrace_context *context, void *user) {

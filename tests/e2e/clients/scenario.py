@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import yaml
-from agent import Agent, AgentError
+from agent import AgentError
 from expect import Bytes, Loader, Matcher, Soon, Special, Text, Unset, differences, field_matches, rfc3339
 
 from harness import api
@@ -61,6 +61,8 @@ VERBS = {
     "inspect": set(), "in_order": set(), "together_at_most": {"jobs"}, "stays": {"state", "seconds"}, "all_created": set(),
     "join": set(), "event": {"state"}, "limit_queue": set(),
 }
+# What an agent is told of its workers once for all.
+ONCE_FOR_ALL = ("handlers", "tasks", "middleware", "terminate_grace")
 OUTCOMES = {value: name.lower() for name, value in api.AttemptOutcome.__members__.items()}
 
 
@@ -93,33 +95,37 @@ def load_all():
 
 
 class Play:
-    """A scenario on its way. `server` is a harness Server, `producer` an Agent, `killed` who dies in it (None, "server", "worker")."""
+    """A scenario on its way. `server` is a harness Server, `producer` an Agent, `agents` has others for workers, `killed` is who dies
+    in it (None, "server", "worker")."""
 
-    def __init__(self, scenario, server, producer, log_directory, killed=None):
+    def __init__(self, scenario, server, producer, agents, killed=None):
         self.scenario = scenario
         self.server = server
         self.producer = producer
         self.killed = killed
         self.workers = {}  # name -> (agent, what it was started with)
-        self._log_directory = log_directory
-        self._agents = []
+        self._pool = agents
+        self._agents = []  # (agent, what it was made for)
         run = api.new_id()[:8]
         self.known = {"run": run, "queue": f"q-{run}"}
 
     def run(self):
-        """All steps; whatever is still running at the end is ended."""
+        """All steps. Workers that still run at the end are stopped, after a failure by force."""
         try:
             for number, step in enumerate(self.scenario.steps, 1):
                 try:
                     self._step(dict(step))
                 except (AssertionError, AgentError, api.Failure) as error:
                     raise AssertionError(f"{self.scenario.name}.yaml, step {number}: {step}\n{error}\n{self._logs()}") from error
-        finally:
-            for agent in self._agents:
+        except BaseException:
+            for agent, _ in self._agents:
                 agent.kill()
+            raise
+        for agent, made_for in self._agents:
+            self._pool.give_back(agent, made_for)
 
     def _logs(self):
-        return "\n".join(f"--- stderr of worker {i}\n{agent.log()}" for i, agent in enumerate(self._agents) if agent.log())
+        return "\n".join(f"--- stderr of worker {i}\n{agent.log()}" for i, (agent, _) in enumerate(self._agents) if agent.log())
 
     # ---- steps ----
 
@@ -251,9 +257,9 @@ class Play:
         self._start_worker(options.pop("name", name) or "worker", options)
 
     def _start_worker(self, name, options):
-        log = self._log_directory / f"worker-{len(self._agents)}.log"
-        agent = Agent(self.producer.client, self.producer.transport, self.server.target, log, self.scenario.client_options)
-        self._agents.append(agent)
+        made_for = {"open": self.scenario.client_options, **{name: options[name] for name in ONCE_FOR_ALL if name in options}}
+        agent = self._pool.take(self.producer.client, self.producer.transport, self.server.target, made_for)
+        self._agents.append((agent, made_for))
         self.workers[name] = (agent, options)
         options = dict(options)
         queue = next(iter(options["queues"]))

@@ -27,7 +27,7 @@ PAIRS = [(producer, worker, ("nng", "grpc")[(i + j) % 2]) for i, producer in enu
 @pytest.mark.parametrize("producer, worker, transport", PAIRS)
 def test_pair(producer, worker, transport, server, agents, queue):
     producing = agents.shared(producer, transport, server.target)
-    working = agents.start(worker, transport, server.target)
+    working = agents.take(worker, transport, server.target)
     try:
         working.call("worker_start", queues={queue: 1}, concurrency=4)
         wait_until(lambda: [w for w in server.client.ListWorkers(queue=queue).workers if w.state == api.WorkerState.ACTIVE],
@@ -36,8 +36,10 @@ def test_pair(producer, worker, transport, server, agents, queue):
         bytes_survive(producing, queue)
         errors_are_understood(producing, queue)
         results_go_on_to_the_next_step(producing, queue)
-    finally:
+    except BaseException:
         working.kill()
+        raise
+    agents.give_back(working)
 
 
 def values_survive(producing, queue):
