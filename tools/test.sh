@@ -60,6 +60,30 @@ python_tests() {
   fi
 }
 
+# Each client's own tests, all at the same time, as they wait a lot; what they say comes one after the other.
+client_tests() {
+  local script log
+  local -A pids
+  trap 'trap - TERM && kill 0' INT # which programs in the background don't hear of
+  for script in clients/*/test.sh; do
+    log=$build/${script//\//-}.log
+    "$script" >"$log" 2>&1 &
+    pids[$script]=$!
+  done
+  for script in clients/*/test.sh; do
+    run "client: $(basename "$(dirname "$script")")" end_of "${pids[$script]}" "$build/${script//\//-}.log"
+  done
+  trap - INT
+}
+
+# end_of <process> <log>: what it said, and its exit code.
+end_of() {
+  local code=0
+  wait "$1" || code=$?
+  cat "$2"
+  return "$code"
+}
+
 sanitizer_reports() {
   local files=("$reports"/*)
   [ ! -e "${files[0]}" ] || { tail -n +1 -- "${files[@]}" && return 1; }
@@ -84,9 +108,7 @@ if $sanitized; then
   echo "The clients that are not written in C are left out: a sanitizer sees nothing of them."
   run "reports of the sanitizer" sanitizer_reports
 else
-  for script in clients/*/test.sh; do
-    run "client: $(basename "$(dirname "$script")")" "$script"
-  done
+  client_tests
 fi
 
 if [ "${CI:-}" = true ] && [ ${#skipped[@]} -gt 0 ]; then
