@@ -205,6 +205,9 @@ func (w *BatchWriter) taken(outcomes []*pb.CreateOutcome) error {
 			fault = err
 		}
 	}
+	for _, end := range w.ends[len(outcomes):len(w.chunk.jobs)] { // a chunk that was taken before has no outcomes
+		end(nil)
+	}
 	w.ends = w.ends[len(w.chunk.jobs):]
 	w.number++
 	w.chunk.reset()
@@ -255,7 +258,8 @@ func (w *BatchWriter) send(last bool) error {
 }
 
 // AddBatchItems adds one chunk under a number of the caller's (1, 2, … without a gap over the batch's life), and tells the outcome of
-// each item; a chunk that was taken before is acknowledged without outcomes. last seals the batch. BatchWriter counts by itself.
+// each item. A chunk whose number was taken before changes nothing, and is answered without outcomes, which the server does not keep:
+// who needs the ids gives the items ids, or lists the batch's jobs. last seals the batch. BatchWriter counts by itself.
 func (c *Client) AddBatchItems(ctx context.Context, id string, number int, last bool, items ...*JobSpec) ([]Outcome, error) {
 	request := &pb.AddBatchItemsRequest{BatchId: id, Chunk: uint32(max(number, 0)), Last: last}
 	var fault error

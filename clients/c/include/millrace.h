@@ -503,8 +503,9 @@ MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_batch_create(struct mill
                                                                      const struct millrace_batch_spec *spec,
                                                                      struct millrace_batch **out_batch,
                                                                      struct millrace_error *error);
-/* Adds items (up to 1,000) as chunk number `chunk`: last_chunk + 1. A chunk sent again is acknowledged without a second effect.
- */
+/* Adds items (up to 1,000) as chunk number `chunk`: last_chunk + 1. A chunk whose number was taken before changes nothing, and is
+ * answered without outcomes (count 0), which the server does not keep: who needs the ids gives the items ids, or lists the
+ * batch's jobs. */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_batch_add(struct millrace_client *client, const char *id, uint32_t chunk,
                                                                   const struct millrace_job_spec *items, size_t count, bool last,
                                                                   struct millrace_outcomes **out_outcomes,

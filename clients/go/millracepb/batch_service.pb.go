@@ -498,7 +498,8 @@ type AddBatchItemsResponse struct {
 	Chunk uint32 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	// It had been taken before.
 	RepeatedChunk bool `protobuf:"varint,2,opt,name=repeated_chunk,json=repeatedChunk,proto3" json:"repeated_chunk,omitempty"`
-	// Of the chunk's items, in order; empty for a repeat.
+	// Of the chunk's items, in order; empty for a repeat, as the server does not keep them: who needs the ids gives the items ids, or
+	// lists the batch's jobs.
 	Outcomes []*CreateOutcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Members so far.
 	Total         uint32 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`

@@ -148,7 +148,8 @@ class Batches:
 
     async def add(self, batch_id: str, chunk: int, items: Sequence[JobSpec], *, last: bool = False) -> builtins.list[CreateOutcome]:
         """Adds a chunk of 1 to 1,000 items. Chunks are numbered 1, 2, … over the batch's life (items of `create` were the first ones, see
-        `last_chunk`); a number that was taken before is a repeat, answered with nothing, so sending again is safe. `last` seals."""
+        `last_chunk`). A chunk whose number was taken before changes nothing, and is answered without outcomes, which the server does not
+        keep: who needs the ids gives the items ids, or lists the batch's jobs. `last` seals."""
         trace = _otel.trace_context()
         jobs = [self._spec(item, trace, f"items[{index}]", make_id=True) for index, item in enumerate(items)]
         return await self._add(batch_id, chunk, jobs, last=last)

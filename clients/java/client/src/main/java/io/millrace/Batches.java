@@ -13,7 +13,6 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
-import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Function;
 import java.util.stream.Stream;
@@ -82,7 +81,11 @@ public final class Batches {
     return request.build();
   }
 
-  /** Adds a chunk of up to 1,000 items; chunks are numbered 1, 2, … over the batch's life, so that sending one again is safe. */
+  /**
+   * Adds a chunk of up to 1,000 items; chunks are numbered 1, 2, … over the batch's life. A chunk whose number was taken before changes
+   * nothing, and is answered without outcomes, which the server does not keep: who needs the ids gives the items ids, or lists the
+   * batch's jobs.
+   */
   public List<Outcome> add(String id, int chunk, List<JobSpec> items, boolean last) {
     return Rpc.await(addAsync(id, chunk, items, last));
   }
@@ -99,11 +102,7 @@ public final class Batches {
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {
     var request = AddBatchItemsRequest.newBuilder().setBatchId(id).setChunk(chunk).addAllItems(items).setLast(last).build();
     return rpc.callStream(BatchServiceGrpc.getAddBatchItemsMethod(), request, Errors.About.OTHER)
-        .thenApply(
-            answer ->
-                answer.getRepeatedChunk()
-                    ? items.stream().map(item -> new Outcome(item.getId(), true, Optional.empty())).toList()
-                    : answer.getOutcomesList().stream().map(Coalescer::outcome).toList());
+        .thenApply(answer -> answer.getOutcomesList().stream().map(Coalescer::outcome).toList());
   }
 
   /**
