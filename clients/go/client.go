@@ -77,7 +77,8 @@ func WithAddress(address string) ClientOption {
 // WithToken sends a token with every call. Default: MILLRACE_TOKEN, else what the file MILLRACE_TOKEN_FILE holds.
 func WithToken(token string) ClientOption { return func(o *clientOptions) { o.token = token } }
 
-// WithCA encrypts, and trusts the authorities in this PEM file. Default: MILLRACE_CA. Unix sockets are never encrypted.
+// WithCA encrypts (not on unix sockets), and trusts the authorities in this PEM file, or with "system" those that this machine
+// trusts. Default: MILLRACE_CA; without it, "system" with a client certificate, else no encryption.
 func WithCA(file string) ClientOption { return func(o *clientOptions) { o.caFile = file } }
 
 // WithClientCertificate encrypts, and shows this certificate to the server (mutual TLS). Both are PEM files. Default:
@@ -190,7 +191,11 @@ func (o *clientOptions) loadTLS() error {
 	if o.tls == nil {
 		o.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	if o.caFile != "" {
+	switch o.caFile {
+	case "":
+	case "system":
+		o.tls.RootCAs = nil
+	default:
 		text, err := os.ReadFile(o.caFile)
 		if err != nil {
 			return fmt.Errorf("millrace: cannot read the CA file (MILLRACE_CA): %w", err)

@@ -47,7 +47,8 @@ static void print_help(void) {
   printf("millrace: create jobs, run them, look after them.\n\nUsage: millrace COMMAND [OPTION…]\n\n");
   print_commands(NULL);
   printf("\n`millrace COMMAND --help` tells more. Environment: MILLRACE_ADDRESS, MILLRACE_WORKER_URL,\n"
-         "MILLRACE_TOKEN or MILLRACE_TOKEN_FILE; files for encryption: MILLRACE_CA, MILLRACE_CERTIFICATE, MILLRACE_KEY.\n%s\n",
+         "MILLRACE_TOKEN or MILLRACE_TOKEN_FILE; files for encryption: MILLRACE_CA (or the word system),\n"
+         "MILLRACE_CERTIFICATE, MILLRACE_KEY.\n%s\n",
          footer);
 }
 

@@ -277,8 +277,9 @@ struct millrace_client_options {
   int64_t timeout_ms;  /* of each call; 0: 30,000 */
   /* Files, read when the client is made. */
   const char *token_file;       /* with the token, if `token` is NULL. NULL: MILLRACE_TOKEN_FILE */
-  const char *ca_file;          /* PEM of the authorities that may have signed the server's certificate: turns encryption on
-                                   (not on unix sockets). NULL: MILLRACE_CA, else no encryption */
+  const char *ca_file;          /* PEM of the authorities that may have signed the server's certificate, or "system": those
+                                   that this machine trusts. Turns encryption on (not on unix sockets). NULL: MILLRACE_CA;
+                                   without it, "system" with a client certificate, else no encryption */
   const char *certificate_file; /* PEM of the client's own, if the server asks for it. NULL: MILLRACE_CERTIFICATE, else none */
   const char *key_file;         /* of its key. NULL: MILLRACE_KEY */
   bool without_coalescing;      /* each millrace_job_create_async is a call of its own */

@@ -20,6 +20,31 @@ static enum millrace_code read_file(const char *file, const char *field, const c
   return fault_set(error, MILLRACE_INVALID_ARGUMENT, field, "%s (%s)", problem->message, variable);
 }
 
+/* What this machine trusts: the file that OpenSSL's variable names, else the first that a distribution keeps. */
+static enum millrace_code read_system(char **out_text, struct millrace_error *error) {
+  static const char *const bundles[] = {
+      "/etc/ssl/certs/ca-certificates.crt", /* Debian, Ubuntu, Arch, Alpine */
+      "/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora, Red Hat */
+      "/etc/ssl/ca-bundle.pem",             /* SUSE */
+      "/etc/ssl/cert.pem",                  /* BSD, macOS */
+  };
+  const char *named = first_set(NULL, "SSL_CERT_FILE");
+  if (named)
+    return read_file(named, "ca_file", "SSL_CERT_FILE", out_text, error);
+  for (size_t i = 0; i < G_N_ELEMENTS(bundles); i++)
+    if (g_file_test(bundles[i], G_FILE_TEST_IS_REGULAR))
+      return read_file(bundles[i], "ca_file", "MILLRACE_CA", out_text, error);
+  return fault_set(error, MILLRACE_INVALID_ARGUMENT, "ca_file",
+                   "this machine has no file of authorities that it trusts: install one, or name it in SSL_CERT_FILE");
+}
+
+static enum millrace_code read_authorities(const char *option, char **out_text, struct millrace_error *error) {
+  const char *file = first_set(option, "MILLRACE_CA");
+  if (g_strcmp0(file, "system") == 0)
+    return read_system(out_text, error);
+  return file ? read_file(file, "ca_file", "MILLRACE_CA", out_text, error) : MILLRACE_OK;
+}
+
 /* A file that may be named; *out_text NULL: it is not. */
 static enum millrace_code read_named(const char *option, const char *field, const char *variable, char **out_text,
                                      struct millrace_error *error) {
@@ -30,7 +55,7 @@ static enum millrace_code read_named(const char *option, const char *field, cons
 
 enum millrace_code tls_read(const struct millrace_client_options *options, struct tls *out_tls, struct millrace_error *error) {
   struct tls tls = {NULL, NULL, NULL};
-  enum millrace_code code = read_named(options->ca_file, "ca_file", "MILLRACE_CA", &tls.ca, error);
+  enum millrace_code code = read_authorities(options->ca_file, &tls.ca, error);
   if (code == MILLRACE_OK)
     code = read_named(options->certificate_file, "certificate_file", "MILLRACE_CERTIFICATE", &tls.certificate, error);
   if (code == MILLRACE_OK)
@@ -39,8 +64,7 @@ enum millrace_code tls_read(const struct millrace_client_options *options, struc
     code = fault_set(error, MILLRACE_INVALID_ARGUMENT, "certificate_file",
                      "a client certificate needs both its file (MILLRACE_CERTIFICATE) and that of its key (MILLRACE_KEY)");
   if (code == MILLRACE_OK && tls.certificate && !tls.ca)
-    code = fault_set(error, MILLRACE_INVALID_ARGUMENT, "ca_file",
-                     "a client certificate needs encryption: name the authority that signed the server's (MILLRACE_CA)");
+    code = read_system(&tls.ca, error);
   if (code == MILLRACE_OK)
     *out_tls = tls;
   else

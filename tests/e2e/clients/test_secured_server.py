@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -25,6 +26,7 @@ HUNG_UP = (*ENCRYPTION, "closed", "reset", "eof", "lost")
 OF_ANOTHER = "of another"
 MISTAKES = {
     "another authority": ({"MILLRACE_CA": OF_ANOTHER}, "unavailable", ENCRYPTION),
+    "an authority that the machine does not know": ({"MILLRACE_CA": "system"}, "unavailable", ENCRYPTION),
     "no certificate": ({"MILLRACE_CERTIFICATE": None, "MILLRACE_KEY": None}, "unavailable", HUNG_UP),
     "no token": ({"MILLRACE_TOKEN": None}, "unauthenticated", ("token",)),
     "a wrong token": ({"MILLRACE_TOKEN": "mr_guessed"}, "unauthenticated", ("token",)),
@@ -110,6 +112,28 @@ def test_producer_and_worker_with_certificate_and_token(client, transport, secur
     for call in (lambda: worker.call("create", task="echo", queue=queue), lambda: producer.call("queue_pause", name=queue)):
         error = refused(call)
         assert error["kind"] == "permission_denied" and "role" in error["message"], error
+
+
+def machine_trusts(client, authority, directory):
+    """The environment in which the machine trusts this authority, too: Java has a store of its own."""
+    store = directory / "store"
+    if client == "java":
+        subprocess.run(["keytool", "-importcert", "-noprompt", "-alias", "ours", "-file", authority, "-keystore", store, "-storepass",
+                        "changeit"], check=True, capture_output=True)
+        return {"JAVA_TOOL_OPTIONS": f"-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit"}
+    known = ssl.create_default_context().get_ca_certs(binary_form=True)
+    store.write_text("".join(map(ssl.DER_cert_to_PEM_cert, known)) + authority.read_text("ascii"), encoding="ascii")
+    return {"SSL_CERT_FILE": store}
+
+
+# By what they are told, and by what they do with a certificate of their own when they are told nothing.
+@pytest.mark.parametrize("ca", ["system", None])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_the_machine_trusts(client, ca, secured, start, queue, tmp_path):
+    changes = {"MILLRACE_CA": ca, **machine_trusts(client, secured.certificates.file("ca.pem"), tmp_path)}
+    producer = start(client, "nng", secured.server.target, secured.environment("producer", **changes))
+    worker = start(client, "nng", secured.server.target, secured.environment("worker", **changes))
+    runs_jobs(secured, producer, worker, "nng", queue)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

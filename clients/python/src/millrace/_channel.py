@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.resources
 import ipaddress
 import os
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,13 @@ MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 RETRY_BYTES_MAX: Final = 8 * 1024 * 1024
 """The largest request is 4 MiB; what is not kept can't be sent again."""
 _SERVICE_CONFIG: Final = importlib.resources.files("millrace.proto").joinpath("service_config.json").read_text("utf-8")
+SYSTEM: Final = "system"
+_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # BSD, macOS
+)
 _JOB_TAKEN: Final = frozenset({"JOB_EXISTS", "JOB_DELETED", "UNIQUE_KEY_TAKEN"})
 _BY_CODE: Final[dict[str, type[MillraceError]]] = {
     kind.code: kind
@@ -97,11 +105,11 @@ class Target:
         ca = ca or os.environ.get("MILLRACE_CA") or None
         certificate = certificate or _certificate_of_environment()
         if certificate is not None and ca is None:
-            raise InvalidArgument("a client certificate needs TLS: give ca, or set MILLRACE_CA", field="certificate")
+            ca = SYSTEM
         return cls(
             address,
             token,
-            _read(ca, "ca") if ca is not None else None,
+            _authorities(ca) if ca is not None else None,
             _read(certificate[0], "certificate") if certificate is not None else None,
             _read(certificate[1], "certificate") if certificate is not None else None,
             (os.fspath(certificate[0]), os.fspath(certificate[1])) if certificate is not None else None,
@@ -165,6 +173,29 @@ def _read(path: str | os.PathLike[str], field: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InvalidArgument(f"cannot read {os.fspath(path)} ({field}): {error.strerror}", field=field) from error
+
+
+def _authorities(ca: str | os.PathLike[str]) -> bytes:
+    return _system_authorities() if os.fspath(ca) == SYSTEM else _read(ca, "ca")
+
+
+def _system_authorities() -> bytes:
+    """What this machine trusts: the file that OpenSSL's variable names, else the first that a distribution keeps, else Windows' store.
+    gRPC by itself would trust a list of its own."""
+    named = os.environ.get("SSL_CERT_FILE")
+    kept = (file for file in (ssl.get_default_verify_paths().cafile, *_BUNDLES) if file and os.path.isfile(file))
+    file = named or next(kept, None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(file) if file else context.load_default_certs()
+    except OSError as error:
+        raise InvalidArgument(f"cannot read {file} (ca): {error.strerror or error}", field="ca") from error
+    found = context.get_ca_certs(binary_form=True)
+    if not found:
+        raise InvalidArgument(
+            "this machine has no file of authorities that it trusts: install one, or name it in SSL_CERT_FILE", field="ca"
+        )
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode("ascii")
 
 
 def _token_of_file(path: str | None) -> str | None:

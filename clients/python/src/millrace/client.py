@@ -57,8 +57,9 @@ class Client:
     """Speaks to one server, over one connection that all calls share. Make one per event loop and keep it.
 
     What is None comes from MILLRACE_ADDRESS, MILLRACE_TOKEN (or the file MILLRACE_TOKEN_FILE), MILLRACE_CA, and MILLRACE_CERTIFICATE with
-    MILLRACE_KEY. `ca` (a file) turns encryption on, except on unix sockets; `certificate` (two files: certificate and key) adds a client
-    certificate. `timeout` is the deadline of each call; calls that the server was not there
+    MILLRACE_KEY. `ca` (a PEM file of the authorities that may have signed the server's certificate, or "system": those that this machine
+    trusts) turns encryption on, except on unix sockets; `certificate` (two files: certificate and key) adds a client certificate, and
+    with it `ca` is "system" if nothing else was said. `timeout` is the deadline of each call; calls that the server was not there
     for are repeated within it, with the same ids. `routes` are routing rules, `codec` changes payloads on their way. With `coalesce`,
     creates that wait while another is under way go out together.
     """

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--terminate-grace", type=float, default=usual.terminate_grace, metavar="SECONDS", help="after a terminate (default: %(default)s)")
     add("--label", action="append", default=[], metavar="KEY=VALUE", help="of the worker; can be repeated")
     add("--address", help="the server's (default: MILLRACE_ADDRESS, or 127.0.0.1:7070)")
-    add("--ca", metavar="FILE", help="authority of the server's certificate, turns TLS on (default: MILLRACE_CA)")
+    add("--ca", metavar="FILE", help="authorities of the server's certificate, or 'system'; turns TLS on (default: MILLRACE_CA)")
     add("--certificate", metavar="FILE", help="of this client, with --key (default: MILLRACE_CERTIFICATE)")
     add("--key", metavar="FILE", help="of the certificate (default: MILLRACE_KEY)")
     add("--codec", metavar="MODULE:OBJECT", help="what changes payloads on their way")

@@ -38,6 +38,7 @@ public final class ClientBuilder {
   private static final long RETRY_BYTES_MAX = 8 << 20;
 
   private static final String UNIX = "unix:";
+  private static final Path SYSTEM = Path.of("system");
   private static final TypeReference<Map<String, Object>> MAP = new TypeReference<>() {};
 
   private String address = environment("MILLRACE_ADDRESS", "127.0.0.1:7070");
@@ -87,13 +88,16 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** TLS (not on unix sockets), trusting the certificates of this PEM file. Default: MILLRACE_CA; without it, no TLS. */
+  /**
+   * TLS (not on unix sockets), trusting the authorities in this PEM file, or with "system" those that this machine
+   * trusts, by Java's own trust store. Default: MILLRACE_CA; without it, "system" with a client certificate, else no TLS.
+   */
   public ClientBuilder ca(Path file) {
     ca = Objects.requireNonNull(file);
     return this;
   }
 
-  /** TLS, trusting what Java trusts. */
+  /** TLS, trusting what {@link #ca} or MILLRACE_CA says, else as with "system". */
   public ClientBuilder tls() {
     tls = true;
     return this;
@@ -162,7 +166,7 @@ public final class ClientBuilder {
       throw Errors.invalid("certificate", message);
     }
     boolean isTls = tls || ca != null || certificate != null;
-    Tls files = new Tls(ca, certificate, key);
+    Tls files = new Tls(SYSTEM.equals(ca) ? null : ca, certificate, key);
     boolean isEncrypted = isTls && !address.startsWith(UNIX); // as the server does it
     ChannelCredentials credentials = isEncrypted ? files.channelCredentials() : InsecureChannelCredentials.create();
     NettyChannelBuilder builder;
