@@ -23,14 +23,14 @@ from datetime import datetime
 from typing import Any, NoReturn, Unpack
 
 from millrace._convert import spec_to_pb
-from millrace._create import each
+from millrace._create import JOBS_MAX, each
 from millrace._flows import Batches, Chains
 from millrace._queues import Queues, Workers
 from millrace._schedules import Schedules
 from millrace._simulator import Simulator
 from millrace._times import Duration, to_delta
 from millrace.client import Client, to_spec
-from millrace.errors import AlreadyExists, InvalidArgument, MillraceError, NotFound
+from millrace.errors import AlreadyExists, FailedPrecondition, InvalidArgument, MillraceError, NotFound
 from millrace.payload import Codec, Payload, decode_call
 from millrace.registry import Registry, Task, default_registry
 from millrace.routing import Routes
@@ -78,6 +78,8 @@ class _Flow:
     cancelled: bool = False
     success_id: str = ""
     end_id: str = ""
+    last_chunk: int = 0
+    """Of a batch."""
 
 
 class _World:
@@ -182,6 +184,7 @@ class _Batches(Batches):
         batch_id = id or str(uuid.uuid4())
         flow = self._world.batches[batch_id] = _Flow([], on_success, on_complete, sealed=False)
         outcomes = [await self._take(flow, batch_id, _merged(item, defaults)) async for item in each(items)]
+        flow.last_chunk = -(-len(outcomes) // min(max(chunk_size, 1), JOBS_MAX))
         flow.sealed = seal
         await self._world.settle()
         return replace(await self.get(batch_id), description=description, outcomes=tuple(outcomes))
@@ -199,8 +202,15 @@ class _Batches(Batches):
 
     async def add(self, batch_id: str, chunk: int, items: Sequence[JobSpec], *, last: bool = False) -> builtins.list[CreateOutcome]:
         flow = _known(self._world.batches, batch_id, "batch")
+        if chunk <= flow.last_chunk:
+            return []
+        if flow.sealed:
+            raise FailedPrecondition(f"batch {batch_id} is sealed and takes no more items", field="batch_id")
+        if chunk != flow.last_chunk + 1:
+            raise InvalidArgument(f"chunk {chunk} came, chunk {flow.last_chunk + 1} is expected", field="chunk")
         outcomes = [await self._take(flow, batch_id, item) for item in items]
-        flow.sealed = flow.sealed or last
+        flow.last_chunk = chunk
+        flow.sealed = last
         await self._world.settle()
         return outcomes
 
@@ -228,6 +238,7 @@ class _Batches(Batches):
             expired=ended[JobState.EXPIRED],
             on_success_job_id=flow.success_id,
             on_complete_job_id=flow.end_id,
+            last_chunk=flow.last_chunk,
         )
 
     async def wait(self, batch_id: str, *, timeout: Duration | None = 60.0) -> Batch:

@@ -13,6 +13,8 @@ from millrace import (
     ChainState,
     Client,
     EncodingError,
+    FailedPrecondition,
+    InvalidArgument,
     JobExists,
     JobFilter,
     JobNotFound,
@@ -124,8 +126,14 @@ async def test_chains_and_batches_with_their_callbacks(registry: Registry) -> No
     client.assert_created("report", count=1)
     mixed = await client.batches.create([JobSpec("broken", retry=once)], on_success=JobSpec("celebrate"), seal=False)
     assert mixed.state is BatchState.OPEN
-    await client.batches.add(mixed.id, 2, [JobSpec("nobody")], last=True)
-    assert (await client.batches.get(mixed.id)).state is BatchState.SEALED
+    with pytest.raises(InvalidArgument, match="chunk 2 is expected"):
+        await client.batches.add(mixed.id, 3, [JobSpec("nobody")])
+    for outcomes in (1, 0):
+        assert len(await client.batches.add(mixed.id, 2, [JobSpec("nobody")], last=True)) == outcomes
+    with pytest.raises(FailedPrecondition):
+        await client.batches.add(mixed.id, 3, [JobSpec("nobody")])
+    mixed = await client.batches.get(mixed.id)
+    assert (mixed.state, mixed.total, mixed.last_chunk) == (BatchState.SEALED, 2, 2)
     assert (await client.batches.cancel(mixed.id)).cancelled == 1
     client.assert_created("celebrate", count=1)
     with pytest.raises(NotFound):
