@@ -142,9 +142,9 @@ static void read_sessions(struct engine *engine, struct readings *readings) {
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const struct session *session = value;
     bool takes = session->synced && !session->quiet;
-    readings->sessions_disconnected += session->ends_ms != 0;
-    readings->sessions_quiet += session->ends_ms == 0 && session->quiet;
-    readings->sessions_active += session->ends_ms == 0 && !session->quiet;
+    readings->sessions_disconnected += !session->synced;
+    readings->sessions_quiet += session->synced && session->quiet;
+    readings->sessions_active += takes;
     readings->credit_used += session->live;
     readings->credit_free += takes ? session_free_slots(session) : 0;
   }

@@ -44,7 +44,7 @@ static Millrace__V1__Queue *answer(struct turn *turn, struct queue *queue) {
     message->oldest_age = duration_new(arena, MAX(turn->now_ms - oldest_ms, 0));
   }
   for (guint i = 0; i < queue->subscriptions->len; i++)
-    message->workers += ((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session->ends_ms == 0;
+    message->workers += ((struct subscription *)g_ptr_array_index(queue->subscriptions, i))->session->synced;
   message->created_per_second = rate_of(queue, turn->now_ms, true);
   message->finished_per_second = rate_of(queue, turn->now_ms, false);
   return message;

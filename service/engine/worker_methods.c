@@ -109,7 +109,7 @@ static Millrace__V1__Worker *answer(struct turn *turn, const struct session *ses
   const Millrace__V1__RegisterRequest *registration = session->registration;
   Millrace__V1__Worker *worker = MESSAGE(arena, Millrace__V1__Worker, millrace__v1__worker__descriptor);
   worker->session_id = id_text(arena, &session->id);
-  worker->state = session->ends_ms ? MILLRACE__V1__WORKER_STATE__WORKER_STATE_DISCONNECTED
+  worker->state = !session->synced ? MILLRACE__V1__WORKER_STATE__WORKER_STATE_DISCONNECTED
                   : session->quiet ? MILLRACE__V1__WORKER_STATE__WORKER_STATE_QUIET
                                    : MILLRACE__V1__WORKER_STATE__WORKER_STATE_ACTIVE;
   /* Packed and read back, since the session may be gone before the answer leaves. */

@@ -172,7 +172,7 @@ def test_jobs_that_nobody_handles_stand_in_nobodys_way(client, server, make_work
 def test_a_turn_deals_to_the_session_with_the_largest_free_share(shared, make_worker, queue):
     small = make_worker(shared, [queue], concurrency=2, handler=lambda _: HOLD)
     large = make_worker(shared, [queue], concurrency=8, handler=lambda _: HOLD)
-    wait_until(lambda: shared.client.GetQueue(name=queue).queue.workers == 2, "both attached")
+    assert shared.client.GetQueue(name=queue).queue.workers == 2
     shared.client.create_many([api.JobSpec(task="work", queue=queue) for _ in range(5)])
     wait_until(lambda: len(small.held) + len(large.held) == 5, "all delivered")
     assert (len(small.held), len(large.held)) == (1, 4)

@@ -8,13 +8,15 @@ import time
 import pytest
 
 from harness import api
-from harness.api import AttemptOutcome, BackoffKind, CommandKind, JobState, WorkerState, fails
+from harness.api import AttemptOutcome, BackoffKind, CommandKind, JobState, WaitingReason, WorkerState, fails
 from harness.server import HEARTBEAT_S, RECONNECT_GRACE_S, SESSION_TIMEOUT_S
 from harness.tools import Relay
 from harness.wait import SOON_S, never, wait_until
 from harness.worker import HOLD, Worker, echo
 
 FAST = api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(0.1), jitter=api.DoubleValue(value=0))
+# No heartbeat comes by itself, and no session ends by itself, while a test looks.
+CALM = {"--heartbeat": "60s", "--session-timeout": "10m", "--reconnect-grace": "10m"}
 BOTH = pytest.mark.parametrize("transport", ["ws", "grpc"])
 
 
@@ -38,8 +40,8 @@ def test_a_session_as_it_is_listed(shared, make_worker, queue):
     assert api.unix(registered.heartbeat_interval) == HEARTBEAT_S
     assert api.unix(registered.session_timeout) == SESSION_TIMEOUT_S
     assert registered.limits.result_bytes_max == 1 << 20
-    seen = wait_until(lambda: session(shared.client, worker.session_id), "listed")
-    wait_until(lambda: session(shared.client, worker.session_id).state == WorkerState.ACTIVE, "active")
+    seen = session(shared.client, worker.session_id)
+    assert seen.state == WorkerState.ACTIVE
     assert (seen.queues[0].name, seen.queues[0].weight, list(seen.tasks), seen.concurrency) == (queue, 3, ["a", "b"], 7)
     assert (seen.hostname, seen.pid, seen.sdk, dict(seen.labels)) == ("test", 1, "e2e", {"zone": "eu"})
     shared.client.create("a", queue=queue)
@@ -57,6 +59,32 @@ def test_sessions_are_listed_by_page(client, server, make_worker):
     rest = client.ListWorkers(page_size=3, page_token=first.next_page_token)
     assert [w.session_id for w in (*first.workers, *rest.workers)] == ids
     assert {w.state for w in first.workers} == {WorkerState.DISCONNECTED}
+
+
+@BOTH
+def test_a_session_is_counted_on_from_its_first_heartbeat(make_server, make_worker, transport):
+    """Before it, the server does not know what the worker holds, and deals it nothing: so it must not be shown as one that takes jobs."""
+    server = make_server(CALM)
+    client = server.client
+    worker = make_worker(server, transport=transport, connect=False)
+    worker.mute = True
+    worker.connect()
+    job = client.create()
+
+    def connected():
+        seen = session(client, worker.session_id)
+        assert seen.state == WorkerState.DISCONNECTED
+        return seen.transport
+
+    assert wait_until(connected, "connected") == {"ws": "nng", "grpc": "grpc"}[transport]
+    assert client.GetQueue(name="default").queue.workers == 0
+    assert client.job(job.id).waiting_reason == WaitingReason.NO_WORKER_FOR_QUEUE
+    worker.mute = False
+    worker.beat()
+    worker.wait_attached()
+    assert session(client, worker.session_id).state == WorkerState.ACTIVE
+    assert client.GetQueue(name="default").queue.workers == 1
+    assert worker.take().job_id == job.id
 
 
 def test_a_session_that_never_joins_ends(shared, make_worker, queue):

@@ -339,7 +339,7 @@ type Queue struct {
 	OldestReadyAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=oldest_ready_at,json=oldestReadyAt,proto3" json:"oldest_ready_at,omitempty"`
 	// Age of that job.
 	OldestAge *durationpb.Duration `protobuf:"bytes,6,opt,name=oldest_age,json=oldestAge,proto3" json:"oldest_age,omitempty"`
-	// Attached workers that serve it.
+	// Attached workers that serve it: connected, and their first heartbeat has come.
 	Workers uint32 `protobuf:"varint,7,opt,name=workers,proto3" json:"workers,omitempty"`
 	// Jobs created a second, over the last minute.
 	CreatedPerSecond float64 `protobuf:"fixed64,8,opt,name=created_per_second,json=createdPerSecond,proto3" json:"created_per_second,omitempty"`

@@ -153,7 +153,7 @@ const (
 	WorkerState_WORKER_STATE_ACTIVE WorkerState = 1
 	// Connected, takes no more.
 	WorkerState_WORKER_STATE_QUIET WorkerState = 2
-	// Registered or cut off; its connection is awaited.
+	// Registered or cut off; its connection, or the first heartbeat on it, is awaited.
 	WorkerState_WORKER_STATE_DISCONNECTED WorkerState = 3
 )
 

@@ -93,13 +93,13 @@ def queue():
 
 @pytest.fixture
 def make_worker():
-    """Makes raw workers that are closed at the end."""
+    """Makes raw workers that are closed at the end. One that connects is given its share of jobs from when it is returned."""
     workers = []
 
-    def make(server, *arguments, **options):
-        worker = Worker(server, *arguments, **options)
+    def make(server, *arguments, connect=True, **options):
+        worker = Worker(server, *arguments, connect=connect, **options)
         workers.append(worker)
-        return worker
+        return worker.wait_attached() if connect else worker
 
     yield make
     for worker in workers:

@@ -208,6 +208,11 @@ class Worker:
             self._beat.cancel()
         self._beat = asyncio.ensure_future(self._beats(pipe))
 
+    def wait_attached(self):
+        """Waits until the server counts on it: nothing comes before its first heartbeat has, and then an answer does."""
+        wait_until(lambda: self.received, "the answer to the first heartbeat")
+        return self
+
     def reconnect(self, timeout_s=SOON_S):
         """Dials until it works, as clients do after a restart of the server."""
         def attempt():
