@@ -13,7 +13,7 @@
 enum {
   PING_MS = 5000,
   PINGS_MISSED_MAX = 3,
-  LOSE_SLICE = 500,
+  END_SLICE = 500,
   UNRECEIVED_MAX = 2 * (WORKER_CONCURRENCY_MAX + WORKER_PREFETCH_MAX)
 };
 
@@ -197,14 +197,28 @@ static void lose(struct turn *turn, struct running *running) {
   turn_update(turn, entry, &next);
 }
 
+static void release(struct turn *turn, const struct running *running) {
+  struct entry *entry = turn_job(turn, &running->id);
+  struct delivery_end end = end_of(turn, running);
+  struct job next = entry->now;
+  job_release(&next, &end);
+  turn_update(turn, entry, &next);
+}
+
 /* ---- the end ---- */
 
-/* A session that nobody finds any more, and whose jobs are lost a slice a turn. After a crash amid it, it is a session that does
- * not come back. */
+/* A session that nobody finds any more, and whose jobs are taken from it a slice a turn. After a crash amid it, it is a session
+ * that does not come back. */
 struct ending {
   struct slice_work slice; /* first member */
   struct session *session;
+  bool left; /* the worker deregistered */
 };
+
+/* A worker that leaves can't give back what it has not got yet, and such a delivery says nothing about the job. */
+static bool on_its_way(const struct session *session, const struct running *running) {
+  return running->delivery_seq > session->received_up_to && running->started_ms == 0;
+}
 
 static void ending_free(struct slice_work *work) {
   struct ending *ending = (struct ending *)work;
@@ -214,11 +228,17 @@ static void ending_free(struct slice_work *work) {
 
 static bool ending_step(struct turn *turn, struct slice_work *work) {
   struct engine *engine = turn->engine;
-  struct session *session = ((struct ending *)work)->session;
+  const struct ending *ending = (const struct ending *)work;
+  struct session *session = ending->session;
   GPtrArray *all = session_running(session);
-  for (guint i = 0; i < MIN(all->len, LOSE_SLICE); i++)
-    lose(turn, g_ptr_array_index(all, i));
-  bool more = all->len > LOSE_SLICE;
+  for (guint i = 0; i < MIN(all->len, END_SLICE); i++) {
+    struct running *running = g_ptr_array_index(all, i);
+    if (ending->left && on_its_way(session, running))
+      release(turn, running);
+    else
+      lose(turn, running);
+  }
+  bool more = all->len > END_SLICE;
   g_ptr_array_free(all, TRUE);
   if (more)
     return true;
@@ -229,7 +249,7 @@ static bool ending_step(struct turn *turn, struct slice_work *work) {
   return false;
 }
 
-void session_end(struct turn *turn, struct session *session, const char *why) {
+static void end_session(struct turn *turn, struct session *session, const char *why, bool left) {
   struct engine *engine = turn->engine;
   char text[ID_TEXT_BYTES];
   id_format(&session->id, text);
@@ -245,10 +265,19 @@ void session_end(struct turn *turn, struct session *session, const char *why) {
   struct ending *ending = g_new0(struct ending, 1);
   ending->slice = (struct slice_work){.step = ending_step, .free = ending_free};
   ending->session = session;
+  ending->left = left;
   if (ending_step(turn, &ending->slice))
     engine_add_slice(engine, &ending->slice);
   else
     ending_free(&ending->slice);
+}
+
+void session_end(struct turn *turn, struct session *session, const char *why) {
+  end_session(turn, session, why, false);
+}
+
+void session_leave(struct turn *turn, struct session *session) {
+  end_session(turn, session, "it deregistered", true);
 }
 
 static int64_t ping_interval_ms(const struct engine *engine) {
@@ -395,6 +424,7 @@ static void heartbeat(struct turn *turn, struct session *session, const Millrace
     session_end(turn, session, "its numbers are not ours");
     return;
   }
+  session->received_up_to = message->received_up_to;
   session->ping_echoed = MIN(message->ping, session->ping_sent);
   GHashTable *held = held_set_new();
   for (size_t i = 0; i < message->n_held; i++) {
@@ -517,7 +547,7 @@ static enum status recover_session(struct engine *engine, const struct store_row
     return error_set(error, STATUS_DATA_LOSS, NULL, "a session's record is incomplete");
   struct session *session = session_new(&id, record->registration, record->token_hash.data);
   session->registered_ms = session->last_seen_ms = record->registered_ms;
-  session->delivery_seq = record->delivery_seq;
+  session->delivery_seq = session->received_up_to = record->delivery_seq; /* until it is heard: it may have got all */
   session->report_seq = record->report_seq;
   session->quiet = record->quiet;
   session->drain = record->drain;

@@ -4,7 +4,7 @@
  *
  *   Register -> disconnected -connected-> waiting for the first heartbeat -> synced: gets deliveries
  *                    ^--- path closed ---'  (reconnect_grace, or session_timeout at first and after a restart, then gone)
- *   gone: each job that it held is lost to it.
+ *   gone: each job that it held is lost to it; what was still on its way to a worker that deregisters is released instead.
  *
  * Numbers: delivery_seq and report_seq are dense per session and stand in its record, written with the batch that leases or
  * accepts. Threads: the engine's. */
@@ -19,6 +19,9 @@ struct session *session_add(struct turn *turn, const struct id *id, const Millra
                             const uint8_t token_hash[32]);
 /* Every job that it holds is lost to it, and it is gone. */
 void session_end(struct turn *turn, struct session *session, const char *why);
+/* The worker deregisters: the same, but a delivery that it is not known to have got goes back to its place and counts for
+ * nothing. */
+void session_leave(struct turn *turn, struct session *session);
 void session_connect(struct turn *turn, struct session *session, uint64_t connection, const char *transport);
 void session_disconnect(struct turn *turn, struct session *session, uint64_t connection);
 void session_reports(struct turn *turn, struct session *session, uint64_t connection, const Millrace__V1__Reports *reports);

@@ -136,6 +136,7 @@ struct session {
   int64_t registered_ms;
   int64_t last_seen_ms; /* wall clock, for people */
   uint64_t delivery_seq;
+  uint64_t received_up_to; /* as far as is known, of delivery_seq */
   uint64_t report_seq;
   uint64_t ack_sent;
   uint64_t connection; /* 0: none */

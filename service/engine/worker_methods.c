@@ -100,7 +100,7 @@ void deregister_apply(struct turn *turn, struct request *request) {
   struct session *session = find(turn, request, message->session_id, message->session_token);
   if (!session)
     return;
-  session_end(turn, session, "it deregistered");
+  session_leave(turn, session);
   reply(turn, request, MESSAGE(turn->arena, Millrace__V1__DeregisterResponse, millrace__v1__deregister_response__descriptor));
 }
 

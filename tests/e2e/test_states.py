@@ -266,7 +266,9 @@ def test_the_third_loss_is_worker_lost(shared, make_worker, queue, lose):
         max_attempts=1, kind=api.BackoffKind.CONSTANT, initial=api.seconds(0.05)))
     for _ in range(3):
         worker = make_worker(shared, [queue])
-        lose(worker, worker.take())
+        delivery = worker.take()
+        lose(worker, delivery)
+        wait_until(lambda d=delivery: client.job(job.id).lost_count == d.delivery, "the loss counts")
         if lose is lose_the_delivery:
             worker.close()
     ended = client.wait(job.id)

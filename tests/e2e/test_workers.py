@@ -15,6 +15,7 @@ from harness.wait import SOON_S, never, wait_until
 from harness.worker import HOLD, Worker, echo
 
 FAST = api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(0.1), jitter=api.DoubleValue(value=0))
+SLOW = api.RetryPolicy(kind=BackoffKind.CONSTANT, initial=api.seconds(600))
 # No heartbeat comes by itself, and no session ends by itself, while a test looks.
 CALM = {"--heartbeat": "60s", "--session-timeout": "10m", "--reconnect-grace": "10m"}
 BOTH = pytest.mark.parametrize("transport", ["ws", "grpc"])
@@ -131,14 +132,64 @@ def test_a_wrong_token_joins_nothing(shared, make_worker, queue, transport):
     assert session(shared.client, mine.session_id)
 
 
-def test_deregister_gives_back_at_once(shared, make_worker, queue):
-    worker = make_worker(shared, [queue])
-    job = create(shared, queue)
-    worker.take()
-    shared.client.Deregister(session_id=worker.session_id, session_token=worker.token)
-    seen = shared.client.job(job.id)
-    assert seen.lost_count == 1 and seen.state in (JobState.RETRYING, JobState.PENDING)
+def knows_by_heartbeat(worker, delivery):
+    """The server knows that the delivery has arrived: what is sent on one connection is taken in order."""
+    worker.beat()
+    worker.log(delivery, "got it")
+
+
+def knows_by_start(worker, delivery):
+    """The server knows that the handler runs."""
+    worker.started(delivery)
+
+
+@pytest.mark.parametrize("know", [knows_by_heartbeat, knows_by_start])
+def test_what_a_worker_holds_when_it_deregisters_is_lost_at_once(make_server, make_worker, know):
+    server = make_server(CALM)
+    worker = make_worker(server)
+    job = server.client.create(retry_policy=SLOW)
+    know(worker, worker.take())
+    server.client.Deregister(session_id=worker.session_id, session_token=worker.token)
+    seen = server.client.job(job.id)
+    assert (seen.state, seen.lost_count, seen.attempts) == (JobState.RETRYING, 1, 0)
+    assert [a.outcome for a in seen.history] == [AttemptOutcome.LOST]
     wait_until(worker.is_closed, "its connections are closed")
+
+
+def test_what_is_on_its_way_to_a_worker_that_deregisters_counts_for_nothing(make_server, make_worker):
+    """It stopped taking jobs before it got them, so they have done it no harm and did not run."""
+    server = make_server(CALM)
+    client = server.client
+    client.PauseQueue(name="default")
+    ids = client.create_many([api.JobSpec(task="work", retry_policy=SLOW)] * 1200)  # more than are given back in a turn
+    for _ in range(3):  # as many losses would end a job
+        worker = make_worker(server, concurrency=1200)
+        worker.swallow = True
+        client.ResumeQueue(name="default")
+        wait_until(lambda: client.counts("default") == {"running": 1200}, "all are dealt")
+        client.PauseQueue(name="default")
+        client.Deregister(session_id=worker.session_id, session_token=worker.token)
+        wait_until(lambda: client.counts("default") == {"pending": 1200}, "all are given back")
+    first, last = client.job(ids[0]), client.job(ids[-1])
+    for job in (first, last):
+        assert (job.deliveries, job.lost_count, job.attempts) == (3, 0, 0)
+        assert [a.outcome for a in job.history] == [AttemptOutcome.RELEASED] * 3
+    other = make_worker(server, concurrency=1)
+    client.ResumeQueue(name="default")
+    assert other.take().job_id == first.id  # at its old place
+    client.PauseQueue(name="default")
+
+
+def test_what_a_worker_held_before_a_restart_is_lost_when_it_deregisters(make_server, make_worker):
+    """The server has not heard yet what arrived, so it takes it that all did."""
+    server = make_server(CALM)
+    worker = make_worker(server)
+    job = server.client.create(retry_policy=SLOW)
+    worker.take()
+    server.restart()
+    server.client.Deregister(session_id=worker.session_id, session_token=worker.token)
+    seen = server.client.job(job.id)
+    assert (seen.state, seen.lost_count) == (JobState.RETRYING, 1)
 
 
 # ---- credit and messages ----

@@ -38,7 +38,7 @@ type WorkerServiceClient interface {
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// Deliveries and reports over gRPC, for those who want a single port.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
-	// Ends a session; what it still holds is lost to it at once.
+	// Ends a session. What it still holds is lost to it at once; what is on its way to it goes back to its place, uncounted.
 	Deregister(ctx context.Context, in *DeregisterRequest, opts ...grpc.CallOption) (*DeregisterResponse, error)
 	// A page of sessions, by id.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
@@ -117,7 +117,7 @@ type WorkerServiceServer interface {
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// Deliveries and reports over gRPC, for those who want a single port.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
-	// Ends a session; what it still holds is lost to it at once.
+	// Ends a session. What it still holds is lost to it at once; what is on its way to it goes back to its place, uncounted.
 	Deregister(context.Context, *DeregisterRequest) (*DeregisterResponse, error)
 	// A page of sessions, by id.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
