@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEADLINE_S = 20 };
+enum { DEADLINE_S = 60 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;

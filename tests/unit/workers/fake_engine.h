@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_engine.h: what the hub would tell the engine, written down. Waiting is by condition, with a deadline of 20 s that fails
- * the test. */
+/* fake_engine.h: what the hub would tell the engine, written down. Waiting is by condition, and fails the test when nothing has
+ * happened for 60 s. */
 #ifndef MILLRACE_TESTS_FAKE_ENGINE_H
 #define MILLRACE_TESTS_FAKE_ENGINE_H
 
