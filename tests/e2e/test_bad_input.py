@@ -439,7 +439,7 @@ def test_plain_http_on_the_worker_port_is_no_crash(shared):
 
 @pytest.mark.parametrize("port", ["grpc", "monitor"])
 def test_a_half_sent_request_is_cut_after_five_seconds(shared, port):
-    with socket.create_connection(("127.0.0.1", shared.ports[port]), timeout=15) as connection:
+    with socket.create_connection(("127.0.0.1", shared.ports[port]), timeout=SOON_S) as connection:
         connection.sendall(b"PRI * HT" if port == "grpc" else b"GET /livez HTTP/1.1\r\nHost")
         begin = time.monotonic()
         try:
@@ -447,10 +447,9 @@ def test_a_half_sent_request_is_cut_after_five_seconds(shared, port):
                 pass
         except ConnectionError:
             pass
-        assert 2 < time.monotonic() - begin < 14
+        assert time.monotonic() - begin > 2
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("limit", ["connections", "descriptors"])
 def test_half_sent_requests_up_to_the_limit(make_server, make_worker, limit):
     server = make_server({"--max-connections": "200", "--max-connections-per-address": "150"} if limit == "connections" else {}, start=False)
@@ -481,10 +480,10 @@ def test_half_sent_requests_up_to_the_limit(make_server, make_worker, limit):
     def all_in():
         fresh = api.Client(server.target)
         try:
-            assert fresh.health(timeout_s=2) == "SERVING"
+            assert fresh.health(timeout_s=10) == "SERVING"
             with Worker(server, handler=echo):
                 pass
-            assert http_get(server.ports["monitor"], b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 2).startswith(b"HTTP/1.1 200")
+            assert http_get(server.ports["monitor"], b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
             return True
         except (OSError, api.Failure) as error:
             raise AssertionError(error) from None
@@ -492,19 +491,11 @@ def test_half_sent_requests_up_to_the_limit(make_server, make_worker, limit):
             fresh.close()
 
     wait_until(all_in, "new connections on every port", 3 * SOON_S, 0.2)
-    cpu = cpu_s(server.pid)
+    cpu_s = server.cpu_s()
     time.sleep(0.5)  # measures that nothing spins
-    assert cpu_s(server.pid) - cpu < 0.4
+    assert server.cpu_s() - cpu_s < 0.4
 
 
-def cpu_s(pid):
-    """CPU seconds that a process has used."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-@pytest.mark.timeout(120)
 def test_bad_input_slows_nobody_down(server, make_worker):
     client = server.client
     make_worker(server, concurrency=50, handler=echo)

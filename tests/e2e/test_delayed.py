@@ -17,25 +17,26 @@ def test_in_two_seconds(shared, make_worker, queue):
     job = shared.client.create(queue=queue, delay=api.seconds(2))
     assert (job.state, job.waiting_reason) == (JobState.SCHEDULED, WaitingReason.SCHEDULED)
     assert api.unix(job.run_at) - api.unix(job.created_at) == pytest.approx(2, abs=0.002)
-    assert shared.client.counts(queue) == {"scheduled": 1}
     ended = shared.client.wait(job.id)
     assert ended.state == JobState.SUCCEEDED
-    assert 2 <= api.unix(ended.finished_at) - api.unix(ended.created_at) < 4
+    assert api.unix(ended.finished_at) - api.unix(ended.created_at) >= 2
 
 
-def test_at_a_time(shared, make_worker, queue):
-    make_worker(shared, [queue], handler=echo)
-    at = round(time.time() + 1, 3)
-    job = shared.client.create(queue=queue, run_at=api.timestamp(at))
+def test_at_a_time(timed_server, clock, make_worker):
+    make_worker(timed_server, handler=echo)
+    at = round(clock.now() + 600, 3)
+    job = timed_server.client.create(run_at=api.timestamp(at))
     assert job.state == JobState.SCHEDULED
     assert api.unix(job.run_at) == pytest.approx(at, abs=0.001)
-    assert api.unix(shared.client.wait(job.id).finished_at) >= at
+    assert timed_server.client.counts("default") == {"scheduled": 1}
+    clock.advance(600)
+    assert api.unix(timed_server.client.wait(job.id).finished_at) >= at
 
 
 def test_a_time_in_the_past_is_now(shared, make_worker, queue):
     make_worker(shared, [queue], handler=echo)
     job = shared.client.create(queue=queue, run_at=api.timestamp(time.time() - 3600))
-    assert shared.client.wait(job.id, 10).state == JobState.SUCCEEDED
+    assert shared.client.wait(job.id).state == JobState.SUCCEEDED
 
 
 def test_no_delay_is_now(shared, queue):
@@ -94,13 +95,14 @@ def test_many_of_one_moment(shared, make_worker, queue):
     assert set(worker.taken.values()) == {1}
 
 
-def test_due_jobs_run_in_the_order_of_their_times(shared, make_worker, queue):
-    client = shared.client
-    now = time.time()
-    late = client.create(queue=queue, run_at=api.timestamp(now + 1.2))
-    early = client.create(queue=queue, run_at=api.timestamp(now + 0.8))
-    wait_until(lambda: client.counts(queue) == {"pending": 2}, "both ready")
-    worker = make_worker(shared, [queue], concurrency=2)
+def test_due_jobs_run_in_the_order_of_their_times(timed_server, clock, make_worker):
+    client = timed_server.client
+    now = clock.now()
+    late = client.create(run_at=api.timestamp(now + 1200))
+    early = client.create(run_at=api.timestamp(now + 800))
+    clock.advance(1200)
+    wait_until(lambda: client.counts("default") == {"pending": 2}, "both ready")
+    worker = make_worker(timed_server, concurrency=2)
     assert [d.job_id for d in worker.take_many(2)] == [early.id, late.id]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from harness import api
 from harness.api import JobPriority, JobState, WaitingReason
-from harness.wait import wait_until
+from harness.wait import PATIENCE, wait_until
 from harness.worker import HOLD, echo
 
 
@@ -24,9 +24,10 @@ def test_fire_and_forget(shared, make_worker, queue, priority, transport):
 
 
 def test_defaults(client, make_worker, server):
+    before = time.time()
     job = client.create("send_email")
     assert (job.queue, job.priority, job.state, job.generation) == ("default", JobPriority.NORMAL, JobState.PENDING, 1)
-    assert abs(api.unix(job.created_at) - time.time()) < 5
+    assert before - 1 < api.unix(job.created_at) < time.time() + 1
     make_worker(server, handler=echo)
     ended = client.wait(job.id)
     assert (ended.state, ended.max_attempts) == (JobState.SUCCEEDED, 4)
@@ -146,7 +147,6 @@ def test_queues_share_a_worker_by_their_weights(shared, make_worker, queue):
     assert abs(seen[first] - 30) <= 4, seen
 
 
-@pytest.mark.timeout(240)
 def test_jobs_that_nobody_handles_stand_in_nobodys_way(client, server, make_worker):
     spec = api.JobSpec(task="nobody_does_this")
     in_front = []
@@ -154,9 +154,9 @@ def test_jobs_that_nobody_handles_stand_in_nobodys_way(client, server, make_work
         in_front += client.create_many([spec] * 1000)
     make_worker(server, tasks=["work"], handler=echo)
     job = client.create("work")
-    begin = time.monotonic()
-    assert client.wait(job.id, 10).state == JobState.SUCCEEDED
-    assert time.monotonic() - begin < 5
+    cpu_s = server.cpu_s()
+    assert client.wait(job.id).state == JobState.SUCCEEDED
+    assert server.cpu_s() - cpu_s < 2 * PATIENCE
     for job_id in (in_front[0], in_front[50_000], in_front[-1]):
         seen = client.job(job_id)
         assert (seen.state, seen.waiting_reason) == (JobState.PENDING, WaitingReason.NO_WORKER_FOR_TASK)
@@ -165,7 +165,7 @@ def test_jobs_that_nobody_handles_stand_in_nobodys_way(client, server, make_work
     assert {j.waiting_reason for j in listed} == {WaitingReason.NO_WORKER_FOR_TASK}
     # And they do run as soon as somebody comes who knows the task.
     late = make_worker(server, tasks=["nobody_does_this"], concurrency=1000, handler=echo)
-    assert client.wait(in_front[0], 20).state == JobState.SUCCEEDED
+    assert client.wait(in_front[0]).state == JobState.SUCCEEDED
     wait_until(lambda: sum(late.taken.values()) > 1000, "the backlog moves")
 
 

@@ -147,7 +147,7 @@ def test_purge_serves_others_meanwhile(shared, make_worker, queue):
     slow = api.Client(shared.target)
     pending = slow._channel.unary_unary(api.METHODS["PurgeQueue"][0])  # pylint: disable=protected-access
     future = pending.future(api.PurgeQueueRequest(name=queue).SerializeToString(), timeout=60)
-    assert client.wait(client.create(queue=other).id, 10).state == JobState.SUCCEEDED
+    assert client.wait(client.create(queue=other).id).state == JobState.SUCCEEDED
     assert api.PurgeQueueResponse.FromString(future.result()).purged == 20_000
     slow.close()
 
@@ -253,7 +253,7 @@ def test_rate_limit(shared, make_worker, queue):
     wait_until(lambda: client.counts(queue) == {"succeeded": 25}, "all have run", every_s=0.005)
     took = time.monotonic() - begin
     # 5 at once, then 20 more at 20 a second.
-    assert 0.9 <= took < 8
+    assert 0.9 <= took < 30
     assert len(worker.taken) == 25
 
 
@@ -409,17 +409,17 @@ def test_whatever_ends_a_holder_lets_the_next_one_go(shared, make_worker, queue,
 
 
 @pytest.mark.parametrize("event", ["cancel", "expire", "purge", "update", "cancel_by_filter"])
-def test_keys_never_stall_when_a_ready_holder_goes(shared, make_worker, queue, event):
-    client = shared.client
+def test_keys_never_stall_when_a_ready_holder_goes(timed_server, clock, make_worker, event):
+    client, queue = timed_server.client, "default"
     key = api.ConcurrencyKey(key="k")
-    worker = make_worker(shared, [queue], concurrency=2)
+    worker = make_worker(timed_server, concurrency=2)
     client.create(queue=queue, concurrency_key=key)
     delivery = worker.take()
     # A filler takes the last slot, so that the next holder of the key becomes ready and can't start.
     filler = client.create(queue=queue)
     worker.take()
     ready = client.create(queue=queue, concurrency_key=key, priority=JobPriority.HIGH,
-                          **({"expires_in": api.seconds(0.8)} if event == "expire" else {}))
+                          **({"expires_in": api.seconds(600)} if event == "expire" else {}))
     parked = [client.create(queue=queue, concurrency_key=key).id for _ in range(3)]
     urgent = client.create(queue=queue, priority=JobPriority.CRITICAL)
     worker.succeed(delivery)
@@ -430,9 +430,10 @@ def test_keys_never_stall_when_a_ready_holder_goes(shared, make_worker, queue, e
     elif event == "cancel_by_filter":
         client.CancelJobs(filter=api.JobFilter(ids=[ready.id]))
     elif event == "expire":
+        clock.advance(600)
         assert client.wait(ready.id).state == JobState.EXPIRED
     elif event == "update":
-        client.UpdateJob(id=ready.id, run_at=api.timestamp(time.time() + 600))
+        client.UpdateJob(id=ready.id, run_at=api.timestamp(clock.now() + 600))
     else:
         client.PurgeQueue(name=queue)
         parked = [client.create(queue=queue, concurrency_key=key).id for _ in range(3)]
@@ -588,7 +589,9 @@ def test_a_job_that_waits_again_takes_its_free_key_again(shared, make_worker, qu
     elif event == "is released":
         worker.release(delivery)
     else:
-        worker.close()
+        worker.held.pop((delivery.job_id, delivery.delivery))
+        worker.beat()
+        shared.wait_for_state(first.id, JobState.RETRYING)
     assert client.job(first.id).state != JobState.RUNNING
     with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN", text=first.id):
         client.create(queue=queue, unique_key=key)

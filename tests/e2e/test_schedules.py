@@ -364,9 +364,8 @@ def test_overlap_queue_one(server, make_worker):
     assert len(client.list(schedule_name="s", states=[JobState.RUNNING])) == 1
     client.ResumeSchedule(name="s")
     worker.succeed(first)
-    begin = time.monotonic()
     second = worker.take()
-    assert second.job_id != first.job_id and time.monotonic() - begin < 5
+    assert second.job_id != first.job_id
     never(lambda: not worker.deliveries.empty(), "further times were not skipped", 0.5)
     assert get(client, "s").skipped >= 1
 

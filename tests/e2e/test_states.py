@@ -6,8 +6,8 @@ import pytest
 
 from harness import api
 from harness.api import AttemptOutcome, CommandKind, JobState, ReleaseReason, WaitingReason, fails
-from harness.wait import PATIENCE, never, wait_until
-from harness.worker import echo
+from harness.wait import never, wait_until
+from harness.worker import echo, failing
 
 SLOW_RETRY = api.RetryPolicy(kind=api.BackoffKind.CONSTANT, initial=api.seconds(600), jitter=api.DoubleValue(value=0))
 FAST_RETRY = api.RetryPolicy(kind=api.BackoffKind.CONSTANT, initial=api.seconds(0.05), jitter=api.DoubleValue(value=0))
@@ -50,9 +50,10 @@ def test_waiting_cancel_is_cancelled_at_once(shared, make_worker, queue, state):
 # ---- expires_at, total deadline ----
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED])
-def test_waiting_expires(shared, make_worker, queue, state):
-    job_id = in_state(shared, make_worker, queue, state, expires_in=api.seconds(0.3))
-    ended = shared.client.wait(job_id)
+def test_waiting_expires(timed_server, clock, make_worker, queue, state):
+    job_id = in_state(timed_server, make_worker, queue, state, expires_in=api.seconds(300))
+    clock.advance(300)
+    ended = timed_server.client.wait(job_id)
     assert ended.state == JobState.EXPIRED
     assert api.unix(ended.finished_at) >= api.unix(ended.expires_at)
 
@@ -66,9 +67,10 @@ def test_expires_at_a_time(shared, make_worker, queue):
 
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.BLOCKED])
-def test_waiting_past_its_total_deadline_expires(shared, make_worker, queue, state):
-    job_id = in_state(shared, make_worker, queue, state, total_timeout=api.seconds(0.6 * PATIENCE))
-    ended = shared.client.wait(job_id)
+def test_waiting_past_its_total_deadline_expires(timed_server, clock, make_worker, queue, state):
+    job_id = in_state(timed_server, make_worker, queue, state, total_timeout=api.seconds(300))
+    clock.advance(300)
+    ended = timed_server.client.wait(job_id)
     assert (ended.state, ended.error.type) == (JobState.EXPIRED, "DEADLINE")
 
 
@@ -78,11 +80,12 @@ def test_blocked_does_not_expire_before_its_turn(shared, make_worker, queue):
     never(lambda: shared.client.job(chain.job_ids[1]).state != JobState.BLOCKED, "a blocked step expired", 0.6)
 
 
-def test_expiry_ends_with_the_first_start(shared, make_worker, queue):
-    worker, delivery = running(shared, make_worker, queue, expires_in=api.seconds(0.4), retry_policy=SLOW_RETRY)
+def test_expiry_ends_with_the_first_start(timed_server, clock, make_worker, queue):
+    worker, delivery = running(timed_server, make_worker, queue, expires_in=api.seconds(300), retry_policy=SLOW_RETRY)
     worker.started(delivery)
     worker.fail(delivery)
-    never(lambda: shared.client.job(delivery.job_id).state != JobState.RETRYING, "expired after it had started", 0.8)
+    clock.advance(301)
+    never(lambda: timed_server.client.job(delivery.job_id).state != JobState.RETRYING, "expired after it had started", 1.2)
 
 
 @pytest.mark.parametrize("ago_s", [3600, None, 0], ids=["an hour ago", "before 1970", "1970"])
@@ -96,24 +99,28 @@ def test_a_job_that_comes_too_late_never_starts(shared, make_worker, queue, ago_
 
 
 @pytest.mark.parametrize("end", ["released", "lost", "unknown task"])
-def test_a_delivery_that_never_started_does_not_keep_a_job_from_expiring(shared, make_worker, queue, end):
-    worker, delivery = running(shared, make_worker, queue, expires_in=api.seconds(1.5), retry_policy=SLOW_RETRY)
+def test_a_delivery_that_never_started_does_not_keep_a_job_from_expiring(timed_server, clock, make_worker, queue, end):
+    client = timed_server.client
+    worker, delivery = running(timed_server, make_worker, queue, expires_in=api.seconds(300), retry_policy=SLOW_RETRY)
     if end == "lost":
-        worker.close()
+        lose_the_delivery(worker, delivery)
+        timed_server.wait_for_state(delivery.job_id, JobState.RETRYING)
     elif end == "released":
-        shared.client.PauseQueue(name=queue)
+        client.PauseQueue(name=queue)
         worker.release(delivery)
     else:
         worker.release(delivery, ReleaseReason.UNKNOWN_TASK)
-    job = shared.client.wait(delivery.job_id)
+    clock.advance(300)
+    job = client.wait(delivery.job_id)
     assert (job.state, job.deliveries, job.attempts) == (JobState.EXPIRED, 1, 0)
 
 
-def test_running_does_not_expire(shared, make_worker, queue):
-    worker, delivery = running(shared, make_worker, queue, expires_in=api.seconds(0.2))
-    never(lambda: shared.client.job(delivery.job_id).state != JobState.RUNNING, "a running job expired", 0.5)
+def test_running_does_not_expire(timed_server, clock, make_worker, queue):
+    worker, delivery = running(timed_server, make_worker, queue, expires_in=api.seconds(300))
+    clock.advance(301)
+    never(lambda: timed_server.client.job(delivery.job_id).state != JobState.RUNNING, "a running job expired", 1.2)
     worker.succeed(delivery)
-    assert shared.client.job(delivery.job_id).state == JobState.SUCCEEDED
+    assert timed_server.client.job(delivery.job_id).state == JobState.SUCCEEDED
 
 
 # ---- RUNNING: succeeded, failed ----
@@ -309,12 +316,14 @@ def test_attempt_timeout_of_the_last_attempt_is_failed(shared, make_worker, queu
     assert (ended.state, ended.error.type) == (JobState.FAILED, "TIMEOUT")
 
 
-def test_attempt_timeout_runs_from_the_started_report(shared, make_worker, queue):
-    worker, delivery = running(shared, make_worker, queue, attempt_timeout=api.seconds(1), retry_policy=SLOW_RETRY)
-    never(lambda: shared.client.job(delivery.job_id).state != JobState.RUNNING, "timed out before the first second of work", 0.7)
-    worker.started(delivery)
-    never(lambda: shared.client.job(delivery.job_id).state != JobState.RUNNING, "timed out before the first second of work", 0.6)
-    shared.wait_for_state(delivery.job_id, JobState.RETRYING)
+def test_attempt_timeout_runs_from_the_started_report(timed_server, clock, make_worker, queue):
+    worker, delivery = running(timed_server, make_worker, queue, attempt_timeout=api.seconds(1000), retry_policy=SLOW_RETRY)
+    clock.advance(700)
+    worker.started(delivery, clock.now())
+    clock.advance(600)
+    never(lambda: timed_server.client.job(delivery.job_id).state != JobState.RUNNING, "timed out before its time of work was over", 1.2)
+    clock.advance(401)
+    timed_server.wait_for_state(delivery.job_id, JobState.RETRYING)
 
 
 def test_attempt_timeout_of_half_an_hour_by_default(timed_server, clock, make_worker):
@@ -334,22 +343,25 @@ def test_attempt_timeout_of_half_an_hour_by_default(timed_server, clock, make_wo
     never(lambda: timed_server.client.job(forever.id).state != JobState.RUNNING, "a job without time-out timed out", 1)
 
 
-def test_running_past_its_total_deadline_is_failed_deadline(shared, make_worker, queue):
-    worker, delivery = running(shared, make_worker, queue, total_timeout=api.seconds(0.4))
+def test_running_past_its_total_deadline_is_failed_deadline(timed_server, clock, make_worker, queue):
+    worker, delivery = running(timed_server, make_worker, queue, total_timeout=api.seconds(300))
     assert delivery.HasField("deadline")
-    ended = shared.client.wait(delivery.job_id)
+    clock.advance(300)
+    ended = timed_server.client.wait(delivery.job_id)
     assert (ended.state, ended.error.type) == (JobState.FAILED, "DEADLINE")
     wait_until(lambda: any(c.job_id == delivery.job_id for c in worker.commands), "the worker is told")
 
 
-def test_the_deadline_covers_all_attempts(shared, make_worker, queue):
-    make_worker(shared, [queue], handler=lambda _: api.Failed(error=api.JobError(type="E", message="m")))
-    job = shared.client.create(queue=queue, total_timeout=api.seconds(0.6), retry_policy=api.RetryPolicy(
-        max_attempts=1000, kind=api.BackoffKind.CONSTANT, initial=api.seconds(0.1)))
-    ended = shared.client.wait(job.id)
-    assert ended.state in (JobState.FAILED, JobState.EXPIRED)
-    assert ended.error.type == "DEADLINE"
-    assert 2 <= ended.attempts <= 8
+def test_the_deadline_covers_all_attempts(timed_server, clock, make_worker):
+    client = timed_server.client
+    make_worker(timed_server, handler=failing())
+    job = client.create(total_timeout=api.seconds(600), retry_policy=api.RetryPolicy(
+        max_attempts=1000, kind=api.BackoffKind.CONSTANT, initial=api.seconds(150), jitter=api.DoubleValue(value=0)))
+    for attempts in (1, 2, 3, 4):
+        wait_until(lambda n=attempts: (seen := client.job(job.id)).state == JobState.RETRYING and seen.attempts == n, f"failure {attempts}")
+        clock.advance(150)
+    ended = client.wait(job.id)
+    assert (ended.state, ended.error.type, ended.attempts) == (JobState.EXPIRED, "DEADLINE", 4)
 
 
 # ---- RUNNING, cancel requested ----

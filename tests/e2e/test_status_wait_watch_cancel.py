@@ -252,7 +252,7 @@ def test_wait_has_its_own_timeout_and_answers_the_latest_state(shared, queue):
     job = shared.client.create(queue=queue)
     begin = time.monotonic()
     answer = shared.client.WaitJob(id=job.id, timeout=api.seconds(0.3))
-    assert 0.25 < time.monotonic() - begin < 5
+    assert 0.25 < time.monotonic() - begin < 25  # unless told otherwise it takes 30 s
     assert answer.timed_out and answer.job.state == JobState.PENDING
 
 
@@ -272,7 +272,7 @@ def test_the_transports_deadline_is_deadline_exceeded(shared, queue):
 def test_wait_for_one_that_has_ended_answers_at_once(shared, queue):
     job = shared.client.create(queue=queue)
     shared.client.CancelJob(id=job.id)
-    answer = shared.client.WaitJob(id=job.id, timeout=api.seconds(30), timeout_s=10)
+    answer = shared.client.WaitJob(id=job.id, timeout=api.seconds(600))
     assert not answer.timed_out and answer.job.state == JobState.CANCELLED
 
 

@@ -18,6 +18,8 @@ import uuid
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from .wait import SOON_S
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 PROTO = REPOSITORY / "proto"
 
@@ -208,7 +210,7 @@ class Client:
         callable_ = getattr(self._channel, kind)(path, request_serializer=lambda m: m.SerializeToString(),
                                                  response_deserializer=response_class.FromString)
 
-        def call(request=None, *, timeout_s=60.0, **fields):
+        def call(request=None, *, timeout_s=SOON_S, **fields):
             if client_streams:
                 return Stream(callable_(request, timeout=timeout_s, metadata=self._metadata))
             if request is None:
@@ -223,14 +225,14 @@ class Client:
         self.__dict__[name] = call
         return call
 
-    def raw(self, path, data, timeout_s=20.0):
+    def raw(self, path, data, timeout_s=SOON_S):
         """A unary call with any bytes."""
         try:
             return self._channel.unary_unary(path)(data, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise Failure.of(error) from None
 
-    def health(self, service="", timeout_s=5.0, wait=False):
+    def health(self, service="", timeout_s=SOON_S, wait=False):
         """The standard health check: "SERVING", "NOT_SERVING", or the failure's code. With `wait`, a connection that is on its way
         is waited for (calls that fail at once do not drive it on)."""
         try:
@@ -264,7 +266,7 @@ class Client:
         """The job's log, as text lines."""
         return [line.text for line in self.GetJob(id=job_id, with_log=True).log]
 
-    def wait(self, job_id, timeout_s=30):
+    def wait(self, job_id, timeout_s=SOON_S):
         """Waits on the server until the job has ended."""
         answer = self.WaitJob(id=job_id, timeout=seconds(timeout_s), timeout_s=timeout_s + 30)
         assert not answer.timed_out, f"job has not ended within {timeout_s} s:\n{answer.job}"

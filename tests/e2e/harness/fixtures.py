@@ -28,10 +28,10 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_collection_modifyitems(items):
-    """A test that hangs is a failure: two minutes, unless it says more."""
+    """A test that hangs is a failure: five minutes, unless it says more. Long enough for what it waits for to say first what did not come."""
     for item in items:
         marker = item.get_closest_marker("timeout")
-        item.add_marker(pytest.mark.timeout((marker.args[0] if marker else 120) * PATIENCE), append=False)
+        item.add_marker(pytest.mark.timeout((marker.args[0] if marker else 300) * PATIENCE), append=False)
 
 
 @pytest.fixture

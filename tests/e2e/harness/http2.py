@@ -5,6 +5,8 @@ import struct
 
 import hpack
 
+from .wait import SOON_S
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -32,7 +34,7 @@ class Connection:
     """A connection that has greeted; sends what it is told and collects what comes back."""
 
     def __init__(self, port, source="127.0.0.1", greet=True):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=SOON_S, source_address=(source, 0))
         self.encoder = hpack.Encoder()
         self._buffer = b""
         self._next = 1
@@ -69,7 +71,7 @@ class Connection:
         self.send(frame(DATA, END_STREAM, stream, message(data)))
         return stream
 
-    def read(self, timeout_s=30.0):
+    def read(self, timeout_s=SOON_S):
         """The next frame as (kind, flags, stream, body); None: the server has closed."""
         self.socket.settimeout(timeout_s)
         while True:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 from .server import BIN
-from .wait import wait_until
+from .wait import SOON_S, wait_until
 
 
 class Outcome:
@@ -84,7 +84,7 @@ class ProcessWorker:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(SOON_S)
             except subprocess.TimeoutExpired:
                 self.kill()
         # Handlers have process groups of their own; those of a killed worker end by themselves, scripts in tests never run for long.

@@ -8,7 +8,7 @@ SANITIZED = os.environ.get("PRESET") in ("asan", "tsan")
 # How much longer than usual all may take.
 PATIENCE = float(os.environ.get("MILLRACE_TEST_PATIENCE", "3" if SANITIZED else "1"))
 # Everything that should happen "at once" gets this long: the machine may be busy.
-SOON_S = 20.0 * PATIENCE
+SOON_S = 60.0 * PATIENCE
 
 
 def wait_until(condition, what="the condition", timeout_s=SOON_S, every_s=0.02):

@@ -54,7 +54,8 @@ class WebSocketPipe:
         self._sockets = []
         for url, protocol in zip(self._urls, ("push.sp.nanomsg.org", "pull.sp.nanomsg.org")):
             self._sockets.append(await websockets.connect(url, subprotocols=[protocol], extra_headers=self._header, max_size=None,
-                                                          compression=None, ping_interval=None, close_timeout=1, **self._ssl))
+                                                          compression=None, ping_interval=None, open_timeout=SOON_S, close_timeout=1,
+                                                          **self._ssl))
         self._reader = asyncio.ensure_future(self._read())
         self._watcher = asyncio.ensure_future(self._watch())
 
@@ -247,7 +248,7 @@ class Worker:
         self.cut()
         if self.client.is_open() and self.server.is_alive():
             try:
-                self.client.Deregister(session_id=self.session_id, session_token=self.token, timeout_s=5)
+                self.client.Deregister(session_id=self.session_id, session_token=self.token)
             except api.Failure:
                 pass
         self.client.close()

@@ -8,7 +8,7 @@
 
 #include "millrace/v1/worker_service.pb-c.h"
 
-enum { FAKE_WAIT_MS = 15000 };
+enum { FAKE_WAIT_MS = 60000 };
 
 struct fake_server;
 

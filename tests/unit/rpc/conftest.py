@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 SET = descriptor_pb2.FileDescriptorSet.FromString(pathlib.Path(os.environ["DESCRIPTOR_SET"]).read_bytes())
 POOL = descriptor_pool.DescriptorPool()
