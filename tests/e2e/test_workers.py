@@ -337,14 +337,16 @@ def test_slower_than_every_session_timeout_keeps_its_job(shared, make_worker, qu
 
 
 @BOTH
-def test_silence_ends_the_session(shared, make_worker, queue, transport):
-    worker = make_worker(shared, [queue], transport=transport)
-    job = create(shared, queue)
-    worker.take()
+def test_silence_ends_the_session(make_server, make_worker, transport):
+    server = make_server({"--heartbeat": "5s", "--reconnect-grace": "10m"})  # so that nothing else ends it
+    worker = make_worker(server, transport=transport)
+    job = server.client.create(retry_policy=SLOW)
+    delivery = worker.take()
     worker.mute = True
     begin = time.monotonic()
-    shared.wait_for_state(job.id, JobState.RETRYING, JobState.PENDING)
-    assert time.monotonic() - begin >= SESSION_TIMEOUT_S - 2 * HEARTBEAT_S
+    worker.log(delivery, "the last that is heard of it")
+    server.wait_for_state(job.id, JobState.RETRYING)
+    assert time.monotonic() - begin >= SESSION_TIMEOUT_S - 0.1
     wait_until(worker.is_closed, "its connection is closed")
     with fails("NOT_FOUND"):
         worker.resume()

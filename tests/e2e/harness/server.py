@@ -15,8 +15,8 @@ BIN = pathlib.Path(os.environ.get("MILLRACE_BIN", api.REPOSITORY / "build" / "bi
 # Short, so that what takes the default server a quarter of a minute is seen sooner; long enough for a worker on a busy machine to be heard.
 SESSION_TIMEOUT_S = 6.0
 RECONNECT_GRACE_S = 1.0
-HEARTBEAT_S = 0.5
-FAST = {"--session-timeout": "6s", "--reconnect-grace": "1s", "--heartbeat": "500ms"}
+HEARTBEAT_S = 1.5  # three pings without an answer end a connection: a busy machine must not
+FAST = {"--session-timeout": "6s", "--reconnect-grace": "1s", "--heartbeat": "1500ms"}
 
 
 class Server:
