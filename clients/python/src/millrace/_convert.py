@@ -7,8 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -230,14 +229,20 @@ def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: b
     return message
 
 
-@contextmanager
-def within(path: str) -> Iterator[None]:
-    """Puts `path` before the field at fault."""
-    try:
-        yield
-    except InvalidArgument as error:
-        error.field = f"{path}.{error.field}" if error.field else path
-        raise
+class Within:
+    """Puts a path before the field at fault."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InvalidArgument):
+            error.field = f"{self._path}.{error.field}" if error.field else self._path
 
 
 def filter_to_pb(filter: JobFilter | None) -> jobs.JobFilter:

@@ -11,7 +11,7 @@ from typing import Any
 
 from millrace import _otel
 from millrace._call import Connection
-from millrace._convert import batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb, within
+from millrace._convert import Within, batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb
 from millrace._create import JOBS_MAX, Chunker, OneAhead, each, jobs_of, outcome_from_pb, traced
 from millrace._times import Duration
 from millrace.proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
@@ -41,11 +41,12 @@ class Chains:
         with _otel.create_span("chain", len(steps)):
             trace = _otel.trace_context()
             request = chain_service_pb2.CreateChainRequest(id=id or new_id())
+            ids = _Ids(id)
             for index, step in enumerate(steps):
-                with within(f"steps[{index}]"):
-                    request.steps.append(traced(spec_to_pb(_named(step, id, index), routes, codec), trace))
+                with Within(f"steps[{index}]"):
+                    request.steps.append(ids.give(traced(spec_to_pb(step, routes, codec, make_id=False), trace), index))
             if on_failure is not None:
-                with within("on_failure"):
+                with Within("on_failure"):
                     request.on_failure.CopyFrom(traced(spec_to_pb(on_failure, routes, codec, make_id=False), trace))
             response = await self._connection.call(self._stub.CreateChain, request)
         return self._chain(response.chain, existing=response.existing)
@@ -88,9 +89,9 @@ class Batches:
     def _stub(self) -> BatchServiceStub:
         return self._connection.stub(BatchServiceStub)
 
-    def _spec(self, spec: JobSpec, trace: tuple[str, str], path: str, *, make_id: bool = False) -> job_pb2.JobSpec:
-        with within(path):
-            return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec, make_id=make_id), trace)
+    def _spec(self, spec: JobSpec, trace: tuple[str, str], path: str) -> job_pb2.JobSpec:
+        with Within(path):
+            return traced(spec_to_pb(spec, self._connection.routes, self._connection.codec, make_id=False), trace)
 
     async def create(
         self,
@@ -138,9 +139,10 @@ class Batches:
         self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str], id: str | None
     ) -> AsyncIterator[builtins.list[job_pb2.JobSpec]]:
         chunker = Chunker(min(max(size, 1), JOBS_MAX))
+        ids = _Ids(id)
         index = 0
         async for item in each(items):
-            if full := chunker.add(self._spec(_named(item, id, index), trace, f"items[{index}]", make_id=True)):
+            if full := chunker.add(ids.give(self._spec(item, trace, f"items[{index}]"), index)):
                 yield jobs_of(full)
             index += 1
         if rest := chunker.rest():
@@ -151,7 +153,8 @@ class Batches:
         `last_chunk`). A chunk whose number was taken before changes nothing, and is answered without outcomes, which the server does not
         keep: who needs the ids gives the items ids, or lists the batch's jobs. `last` seals."""
         trace = _otel.trace_context()
-        jobs = [self._spec(item, trace, f"items[{index}]", make_id=True) for index, item in enumerate(items)]
+        ids = _Ids(None)
+        jobs = [ids.give(self._spec(item, trace, f"items[{index}]"), index) for index, item in enumerate(items)]
         return await self._add(batch_id, chunk, jobs, last=last)
 
     async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> builtins.list[CreateOutcome]:
@@ -193,11 +196,17 @@ class Batches:
         return batch_from_pb(response.batch)
 
 
-def _named(spec: JobSpec, parent: str | None, index: int) -> JobSpec:
-    """With an id that follows from its parent's, when the caller chose that: sent again, it must be the same."""
-    if parent is None or spec.id is not None:
-        return spec
-    return replace(spec, id=uuid.uuid5(uuid.UUID(id_to_pb(parent)), str(index)))
+class _Ids:
+    """Of jobs that have none. When the caller chose their parent's, they follow from it: sent again, they must be the same."""
+
+    def __init__(self, parent: str | None) -> None:
+        self._parent = uuid.UUID(id_to_pb(parent)) if parent is not None else None
+
+    def give(self, job: job_pb2.JobSpec, index: int) -> job_pb2.JobSpec:
+        """The same job, with an id."""
+        if not job.id:
+            job.id = str(uuid.uuid5(self._parent, str(index))) if self._parent is not None else new_id()
+        return job
 
 
 def _outcomes(messages: Any) -> list[CreateOutcome]:
