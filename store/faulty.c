@@ -124,6 +124,9 @@ static enum status faulty_sync(struct store *store, struct error *error) {
   if (fault_due(faulty, FAULT_SYNC)) {
     return fault_error(error, "sync");
   }
+  if (fault_due(faulty, FAULT_SYNC_LOST)) {
+    return STATUS_OK;
+  }
   pthread_mutex_lock(&faulty->lock);
   const struct undo *newest = g_queue_peek_tail(&faulty->undo);
   uint64_t ticket = newest == NULL ? 0 : newest->ticket;

@@ -18,6 +18,7 @@ enum fault {
   FAULT_WRITE_APPLIED, /* write fails although the batch was applied */
   FAULT_SYNC,          /* sync fails, nothing is durable */
   FAULT_SYNC_APPLIED,  /* sync fails although all is durable */
+  FAULT_SYNC_LOST,     /* sync answers OK although nothing is durable: a disk that lies */
   FAULT_CHECKPOINT,
   FAULTS
 };

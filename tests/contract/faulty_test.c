@@ -162,6 +162,20 @@ static void test_crash_forgets_what_was_not_synced(void **state) {
   }
 }
 
+static void test_lost_sync_keeps_nothing(void **state) {
+  (void)state;
+  struct store *inner = store_open_memory();
+  struct store *store = store_open_faulty(inner);
+  struct error error = {0};
+  assert_ok(store_sync(store, write_put(store, FAMILY_JOBS, "a", "1"), &error), error);
+  store_faulty_fail(store, FAULT_SYNC_LOST, 1);
+  assert_ok(store_sync(store, write_put(store, FAMILY_JOBS, "b", "1"), &error), error);
+  store_faulty_crash(store, 0);
+  store_close(store);
+  assert_int_equal(count_rows(inner, FAMILY_JOBS), 1);
+  store_close(inner);
+}
+
 static void test_failed_checkpoint_harms_nothing(void **state) {
   (void)state;
   struct store *inner = store_open_memory();
@@ -177,9 +191,9 @@ static void test_failed_checkpoint_harms_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_failed_read_harms_nothing),       cmocka_unit_test(test_failed_write_fails_the_store),
-      cmocka_unit_test(test_failed_sync_fails_the_store),     cmocka_unit_test(test_crash_forgets_what_was_not_synced),
-      cmocka_unit_test(test_failed_checkpoint_harms_nothing),
+      cmocka_unit_test(test_failed_read_harms_nothing),   cmocka_unit_test(test_failed_write_fails_the_store),
+      cmocka_unit_test(test_failed_sync_fails_the_store), cmocka_unit_test(test_crash_forgets_what_was_not_synced),
+      cmocka_unit_test(test_lost_sync_keeps_nothing),     cmocka_unit_test(test_failed_checkpoint_harms_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
