@@ -373,7 +373,7 @@ static struct mail *open_all(struct turn *turn, struct mail *first) {
   return first;
 }
 
-bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
+static void do_turn(struct engine *engine) {
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   int64_t start_ms = turn->monotonic_ms;
   engine->again = false;
@@ -382,14 +382,12 @@ bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits) {
   tick(turn);
   running_time_outs(turn);
   timers_run(turn);
-  *mail = open_all(turn, *mail);
+  engine->mail = open_all(turn, engine->mail);
   waiters_run(turn);
   run_slice(turn);
-  bool idle = !*mail && !more_waits;
-  turn_end(turn, idle && mailbox_count(&engine->mailbox) == 0);
+  turn_end(turn, !engine->stepped && !engine->mail && mailbox_count(&engine->mailbox) == 0);
   engine->statistics.turn_ms_max = MAX(engine->statistics.turn_ms_max, monotonic_ms(engine) - start_ms);
   __atomic_store_n(&engine->alive_ms, engine->last_turn_ms, __ATOMIC_RELAXED);
-  return engine->again;
 }
 
 /* How long the thread may sleep. */
@@ -409,17 +407,19 @@ static int64_t sleep_us(const struct engine *engine) {
   return MAX(sleep_ms, 0) * 1000;
 }
 
+/* Takes mail, waiting for it or for what is due if `wait`, and does a turn. False: there is none, and none will come. */
+static bool go_round(struct engine *engine, bool wait) {
+  const int64_t wait_us = wait && !engine->again ? sleep_us(engine) : 0;
+  if (!engine->mail && mailbox_take(&engine->mailbox, TURN_MAIL_MAX, wait_us, &engine->mail) == 0 &&
+      __atomic_load_n(&engine->closing, __ATOMIC_ACQUIRE))
+    return false;
+  do_turn(engine);
+  return true;
+}
+
 static gpointer engine_thread(gpointer data) {
   struct engine *engine = data;
-  struct mail *mail = NULL;
-  bool again = true;
-  for (;;) {
-    if (!mail) {
-      size_t count = mailbox_take(&engine->mailbox, TURN_MAIL_MAX, again ? 0 : sleep_us(engine), &mail);
-      if (count == 0 && __atomic_load_n(&engine->closing, __ATOMIC_ACQUIRE))
-        break;
-    }
-    again = engine_turn(engine, &mail, false);
+  while (go_round(engine, true)) {
   }
   struct turn *turn = turn_begin(engine, wall_ms(engine), monotonic_ms(engine));
   waiters_stop(turn);
@@ -443,10 +443,6 @@ static void options_default(struct engine_options *options) {
   options->disk_stop_bytes = options->disk_stop_bytes ? options->disk_stop_bytes : UINT64_C(64) << 20;
 }
 
-static void waits_free(void *waiters) {
-  g_ptr_array_free(waiters, TRUE);
-}
-
 static struct engine *engine_new(const struct engine_options *options) {
   struct engine *engine = g_new0(struct engine, 1);
   engine->options = *options;
@@ -468,7 +464,7 @@ static struct engine *engine_new(const struct engine_options *options) {
   engine->running = g_hash_table_new(id_hash, id_equal_pointers);
   engine->concurrencies = concurrencies_new();
   for (int kind = 0; kind < WAIT_KINDS; kind++)
-    engine->waits[kind] = g_hash_table_new_full(id_hash, id_equal_pointers, g_free, waits_free);
+    engine->waits[kind] = g_hash_table_new_full(id_hash, id_equal_pointers, g_free, (GDestroyNotify)g_ptr_array_unref);
   engine->watches = g_ptr_array_new();
   engine->slices = g_queue_new();
   engine->bodies = bodies_new(BODIES_BYTES_MAX);
@@ -510,6 +506,17 @@ void engine_start(struct engine *engine) {
   engine->thread = g_thread_new("engine", engine_thread, engine);
 }
 
+int64_t engine_step(struct engine *engine) {
+  engine->started = engine->stepped = true;
+  reader_step(engine->reader);
+  go_round(engine, false);
+  return engine->mail || engine->again || mailbox_count(&engine->mailbox) ? 0 : sleep_us(engine) / 1000;
+}
+
+void engine_sync(struct engine *engine) {
+  syncer_step(engine->syncer);
+}
+
 static void free_slices(struct engine *engine) {
   struct slice_work *work;
   while ((work = g_queue_pop_head(engine->slices)))
@@ -536,7 +543,10 @@ void engine_stop(struct engine *engine) {
   reader_stop(engine->reader);
   __atomic_store_n(&engine->closing, true, __ATOMIC_RELEASE);
   mailbox_close(&engine->mailbox);
-  g_thread_join(engine->thread);
+  if (engine->stepped)
+    engine_thread(engine);
+  else
+    g_thread_join(engine->thread);
   engine->thread = NULL;
   compaction_stop(engine);
   backup_stop(engine);

@@ -135,8 +135,13 @@ struct engine_options {
 
 /* Recovers from the store: queues, lanes, sessions with their leases, schedules, marks. Takes no requests yet. */
 enum status engine_open(const struct engine_options *options, struct engine **out_engine, struct error *error) STATUS_CHECK;
-/* Starts its threads. */
+/* Starts its threads: the turns, and what they let out, go by themselves. */
 void engine_start(struct engine *engine);
+/* In place of engine_start, for a host that gives it no threads, such as a simulation: reads what lists ask for, takes the mail
+ * and does one turn. Returns for how many ms nothing will be due; 0: the next turn is. */
+int64_t engine_step(struct engine *engine);
+/* Makes what the turns wrote durable, and lets out what they decided. */
+void engine_sync(struct engine *engine);
 /* Refuses new requests (UNAVAILABLE), finishes those at hand, answers all waits and watches with UNAVAILABLE, syncs, joins the
  * threads. */
 void engine_stop(struct engine *engine);

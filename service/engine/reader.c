@@ -21,9 +21,9 @@ struct reader *reader_new(struct engine *engine) {
   return reader;
 }
 
-static struct reader_work *take(struct reader *reader) {
+static struct reader_work *take(struct reader *reader, bool wait) {
   pthread_mutex_lock(&reader->mutex);
-  while (g_queue_is_empty(&reader->queue) && !reader->stopping)
+  while (wait && g_queue_is_empty(&reader->queue) && !reader->stopping)
     pthread_cond_wait(&reader->work, &reader->mutex);
   struct reader_work *work = g_queue_pop_head(&reader->queue);
   if (work)
@@ -32,16 +32,26 @@ static struct reader_work *take(struct reader *reader) {
   return work;
 }
 
+static bool do_next(struct reader *reader, bool wait) {
+  struct reader_work *work = take(reader, wait);
+  if (!work)
+    return false;
+  if (!work->stopped) {
+    struct store_view *view = syncer_view(reader->engine->syncer);
+    work->read(work, reader->engine->store, view);
+    store_view_unref(view);
+  }
+  engine_post_back(reader->engine, &work->task);
+  return true;
+}
+
+void reader_step(struct reader *reader) {
+  while (do_next(reader, false)) {
+  }
+}
+
 static void *reader_run(void *context) {
-  struct reader *reader = context;
-  struct reader_work *work;
-  while ((work = take(reader))) {
-    if (!work->stopped) {
-      struct store_view *view = syncer_view(reader->engine->syncer);
-      work->read(work, reader->engine->store, view);
-      store_view_unref(view);
-    }
-    engine_post_back(reader->engine, &work->task);
+  while (do_next(context, true)) {
   }
   return NULL;
 }
@@ -68,6 +78,8 @@ void reader_stop(struct reader *reader) {
   pthread_mutex_unlock(&reader->mutex);
   if (reader->thread)
     g_thread_join(reader->thread);
+  else
+    reader_step(reader);
   reader->thread = NULL;
 }
 

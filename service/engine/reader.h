@@ -21,6 +21,8 @@ struct reader_work {
 
 struct reader *reader_new(struct engine *engine);
 void reader_start(struct reader *reader);
+/* Does all that waits, when there is no thread. */
+void reader_step(struct reader *reader);
 /* Takes the work. False: too much waits, or it stops; the work stays the caller's. */
 bool reader_post(struct reader *reader, struct reader_work *take_work);
 /* Takes no more, hands back what waits as `stopped`, joins the thread. */

@@ -270,6 +270,8 @@ struct engine {
   bool started;
   bool stopping;       /* atomic: no more requests */
   bool closing;        /* atomic: the thread ends when the mailbox is empty */
+  bool stepped;        /* it has no threads: engine_step */
+  struct mail *mail;   /* taken from the mailbox, and not opened yet */
   size_t mail_bytes;   /* atomic: of the requests that wait */
   size_t report_bytes; /* atomic: of the reports that wait */
   int64_t started_wall_ms;
@@ -354,9 +356,6 @@ static inline int64_t sequence_time_ms(uint64_t sequence) {
 void engine_log(struct engine *engine, int level, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void engine_fail(struct engine *engine, const struct error *error);
-/* One turn over a list of mail (what is too much stays in *mail). True: another one is due at once. The engine's thread calls it;
- * a simulation may instead. */
-bool engine_turn(struct engine *engine, struct mail **mail, bool more_waits);
 /* Puts work behind what is already there. */
 void engine_add_slice(struct engine *engine, struct slice_work *work);
 

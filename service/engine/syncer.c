@@ -224,7 +224,7 @@ void syncer_submit(struct syncer *syncer, struct release *take_release, bool idl
   pthread_mutex_lock(&syncer->mutex);
   *syncer->end = take_release;
   syncer->end = &take_release->next;
-  bool self = (idle || syncer->durability != DURABILITY_SYNC || !syncer->thread) && !syncer->busy;
+  bool self = (idle || syncer->durability != DURABILITY_SYNC) && !syncer->busy;
   struct release *list = NULL;
   if (self) {
     list = take_all(syncer);
@@ -242,6 +242,10 @@ void syncer_submit(struct syncer *syncer, struct release *take_release, bool idl
   pthread_mutex_unlock(&syncer->mutex);
 }
 
+void syncer_step(struct syncer *syncer) {
+  work_off(syncer, take_all(syncer));
+}
+
 void syncer_stop(struct syncer *syncer) {
   pthread_mutex_lock(&syncer->mutex);
   syncer->stopping = true;
@@ -249,6 +253,8 @@ void syncer_stop(struct syncer *syncer) {
   pthread_cond_signal(&syncer->work);
   if (syncer->thread)
     g_thread_join(syncer->thread);
+  else
+    syncer_step(syncer);
   syncer->thread = NULL;
   struct error error;
   if (!syncer->failed_already && syncer->written > syncer->synced &&

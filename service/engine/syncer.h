@@ -46,6 +46,8 @@ struct syncer *syncer_new(struct engine *engine, const struct engine_options *op
 void syncer_start(struct syncer *syncer);
 /* Takes the release. `idle`: nothing else waits in the mailbox, so the caller may do the work itself. */
 void syncer_submit(struct syncer *syncer, struct release *take_release, bool idle);
+/* Makes durable and lets out what was submitted, when there is no thread. */
+void syncer_step(struct syncer *syncer);
 /* Lets out all that was submitted, joins the thread, and makes all durable, whatever the durability. */
 void syncer_stop(struct syncer *syncer);
 void syncer_free(struct syncer *syncer);
