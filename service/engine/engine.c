@@ -460,7 +460,7 @@ static struct engine *engine_new(const struct engine_options *options) {
   engine->dirty_queues = g_hash_table_new(NULL, NULL);
   engine->dirty_lanes = g_ptr_array_new();
   engine->sessions = g_hash_table_new(id_hash, id_equal_pointers);
-  engine->dirty_sessions = g_hash_table_new(NULL, NULL);
+  engine->dirty_sessions = g_hash_table_new(id_hash, id_equal_pointers);
   engine->running = g_hash_table_new(id_hash, id_equal_pointers);
   engine->concurrencies = concurrencies_new();
   for (int kind = 0; kind < WAIT_KINDS; kind++)

@@ -287,10 +287,10 @@ struct engine {
   uint64_t sequence;      /* last given out */
   uint64_t sequence_mark; /* stored: none at or above was given out */
 
-  GHashTable *sessions; /* struct id -> struct session */
-  GHashTable *dirty_sessions;
-  struct heap round;   /* sessions with free slots, while dispatching */
-  GHashTable *running; /* struct id -> struct running */
+  GHashTable *sessions;       /* struct id -> struct session */
+  GHashTable *dirty_sessions; /* struct session, by its id: gone through in an order that a seed gives again */
+  struct heap round;          /* sessions with free slots, while dispatching */
+  GHashTable *running;        /* struct id -> struct running */
   struct heap timeouts;
   GHashTable *concurrencies; /* struct concurrency */
   int64_t silence_ms;        /* advances with the monotonic clock, but not while the server itself sleeps */
