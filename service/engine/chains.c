@@ -195,8 +195,12 @@ void chain_step_ended(struct turn *turn, struct entry *entry) {
 bool chain_step_can_retry(struct turn *turn, const struct entry *entry, bool *out_blocked) {
   const struct chain *chain = chain_get(turn, &entry->now.chain_id);
   const struct entry *before = chain && entry->now.chain_index > 0 ? step(turn, chain, entry->now.chain_index - 1) : NULL;
-  *out_blocked = before && before->now.state != JOB_DELETED && !job_is_terminal(before->now.state);
-  return *out_blocked || !before || before->now.state == JOB_DELETED || before->now.state == JOB_SUCCEEDED;
+  if (!before || before->now.state == JOB_DELETED) { /* removed: it succeeded if the chain has been behind it */
+    *out_blocked = false;
+    return !chain || entry->now.chain_index <= chain->record->current;
+  }
+  *out_blocked = !job_is_terminal(before->now.state);
+  return *out_blocked || before->now.state == JOB_SUCCEEDED;
 }
 
 void chain_step_retried(struct turn *turn, struct entry *entry) {

@@ -245,11 +245,12 @@ enum status retry_entry(struct turn *turn, struct entry *entry, struct error *er
   bool blocked = false;
   bool can = id_is_zero(&next.chain_id) || chain_step_can_retry(turn, entry, &blocked);
   if (!can || next.cancelled_by_chain) {
-    error_set(error, STATUS_FAILED_PRECONDITION, NULL,
-              next.cancelled_by_chain
-                  ? "job %s was cancelled because a step of its chain did not succeed; retry that step and this one follows"
-                  : "the step before job %s in its chain did not succeed; retry that one first",
-              text);
+    error_set(
+        error, STATUS_FAILED_PRECONDITION, NULL,
+        next.cancelled_by_chain
+            ? "job %s was cancelled because a step of its chain did not succeed; retry that step and this one follows"
+            : "the step before job %s in its chain did not succeed; retry that one first, or create the chain anew if it is gone",
+        text);
     return error_reason(error, "CHAIN_STEP_FAILED", id_text(turn->arena, &next.chain_id));
   }
   if (next.unique_scope != UNIQUE_NONE && !next.unique_held) {

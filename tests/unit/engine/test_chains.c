@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Retrying steps of a chain some of which are gone. */
+#include "harness.h"
+
+#include "millrace/v1/chain_service.pb-c.h"
+#include "millrace/v1/job_service.pb-c.h"
+
+enum { STEPS = 3 };
+
+static char *const ids[STEPS] = {"00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b",
+                                 "00000000-0000-4000-8000-00000000000c"};
+
+static void create_chain(struct harness *harness) {
+  Millrace__V1__JobSpec specs[STEPS];
+  Millrace__V1__JobSpec *steps[STEPS];
+  for (int i = 0; i < STEPS; i++) {
+    millrace__v1__job_spec__init(&specs[i]);
+    specs[i].id = ids[i];
+    specs[i].task = "step";
+    steps[i] = &specs[i];
+  }
+  Millrace__V1__CreateChainRequest message = MILLRACE__V1__CREATE_CHAIN_REQUEST__INIT;
+  message.n_steps = STEPS;
+  message.steps = steps;
+  assert_non_null(harness_call(harness, "ChainService/CreateChain", &message.base));
+}
+
+static void cancel(struct harness *harness, int step) {
+  Millrace__V1__CancelJobRequest message = MILLRACE__V1__CANCEL_JOB_REQUEST__INIT;
+  message.id = ids[step];
+  const Millrace__V1__CancelJobResponse *response = harness_call(harness, "JobService/CancelJob", &message.base);
+  assert_non_null(response);
+  assert_int_equal(response->job->state, MILLRACE__V1__JOB_STATE__JOB_STATE_CANCELLED);
+}
+
+static void delete_job(struct harness *harness, int step) {
+  Millrace__V1__DeleteJobRequest message = MILLRACE__V1__DELETE_JOB_REQUEST__INIT;
+  message.id = ids[step];
+  assert_non_null(harness_call(harness, "JobService/DeleteJob", &message.base));
+}
+
+static const Millrace__V1__RetryJobResponse *retry(struct harness *harness, int step) {
+  Millrace__V1__RetryJobRequest message = MILLRACE__V1__RETRY_JOB_REQUEST__INIT;
+  message.id = ids[step];
+  return harness_call(harness, "JobService/RetryJob", &message.base);
+}
+
+/* The last step must not run without the one in the middle, which was cancelled and is gone. */
+static void test_a_step_whose_predecessor_did_not_succeed_is_not_retried(void **state) {
+  (void)state;
+  struct harness harness;
+  harness_open(&harness);
+  create_chain(&harness);
+  cancel(&harness, 2);
+  cancel(&harness, 0);
+  delete_job(&harness, 1);
+  assert_null(retry(&harness, 2));
+  assert_int_equal(harness.error.status, STATUS_FAILED_PRECONDITION);
+  const Millrace__V1__RetryJobResponse *first = retry(&harness, 0);
+  assert_non_null(first);
+  assert_int_equal(first->job->state, MILLRACE__V1__JOB_STATE__JOB_STATE_PENDING);
+  harness_close(&harness);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_step_whose_predecessor_did_not_succeed_is_not_retried)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
