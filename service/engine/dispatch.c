@@ -91,9 +91,8 @@ static bool queue_is_open(struct turn *turn, struct queue *queue) {
 
 /* ---- choosing ---- */
 
-/* The lane of this priority with the oldest job that the session handles. */
-static struct lane *lane_for(const struct session *session, struct queue *queue, unsigned priority) {
-  struct heap *active = &queue->active[priority];
+/* The lane with the oldest job that the session handles, as far as is known. */
+static struct lane *oldest_lane(const struct session *session, const struct heap *active) {
   struct heap_node *first = heap_first(active);
   if (!first)
     return NULL;
@@ -109,14 +108,24 @@ static struct lane *lane_for(const struct session *session, struct queue *queue,
   return best;
 }
 
+/* The lane of this priority with the oldest job that the session handles. */
+static struct lane *lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority) {
+  struct lane *lane;
+  do {
+    lane = oldest_lane(session, &queue->active[priority]);
+  } while (lane && lane_look(turn, lane));
+  return lane;
+}
+
 /* A weighted queue competes at its highest waiting priority and shares inside itself; CRITICAL is outside of that. With `take`
  * the choice counts: one that only competes, and may lose to another queue, must not use up a share. */
-static struct lane *weighted_lane_for(const struct session *session, struct queue *queue, unsigned priority, bool take) {
+static struct lane *weighted_lane_for(struct turn *turn, const struct session *session, struct queue *queue, unsigned priority,
+                                      bool take) {
   struct lane *lanes[PRIORITIES] = {NULL};
   int credit[PRIORITIES];
   int total = 0, best = -1;
   for (int p = PRIORITIES - 2; p >= 0; p--) {
-    lanes[p] = lane_for(session, queue, (unsigned)p);
+    lanes[p] = lane_for(turn, session, queue, (unsigned)p);
     if (lanes[p] && (unsigned)p > priority)
       return NULL; /* it competed higher up already */
   }
@@ -141,8 +150,8 @@ static struct lane *queue_lane_for(struct turn *turn, const struct session *sess
   if (!queue_is_open(turn, queue))
     return NULL;
   if (queue->settings.weighted && priority < PRIORITIES - 1)
-    return weighted_lane_for(session, queue, priority, take);
-  return lane_for(session, queue, priority);
+    return weighted_lane_for(turn, session, queue, priority, take);
+  return lane_for(turn, session, queue, priority);
 }
 
 /* Smooth weighted round-robin over the session's queues that have something at this priority. */

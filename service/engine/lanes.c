@@ -83,52 +83,6 @@ void lane_sort(struct engine *engine, struct lane *lane) {
   engine->active_lanes[priority] += heap_holds(&lane->node);
 }
 
-bool lane_insert(struct turn *turn, struct lane *lane, uint64_t sequence, const struct id *id) {
-  lane_touch(turn, lane);
-  if (lane->ready == 0 || sequence < lane->head)
-    lane->head = sequence;
-  lane->ready++;
-  guint count = window_count(lane);
-  bool in_window = true;
-  if (lane->beyond && (count == 0 || window_at(lane, count - 1)->sequence < sequence)) {
-    lane->unwritten_first = MIN(lane->unwritten_first, sequence);
-    in_window = false;
-  } else {
-    if (!lane->window)
-      lane->window = g_array_sized_new(FALSE, FALSE, sizeof(struct ready), 16);
-    struct ready ready = {sequence, *id};
-    guint place = window_place(lane, sequence);
-    g_array_insert_val(lane->window, lane->window_first + place, ready);
-    if (count + 1 > WINDOW_MAX) {
-      /* The one dropped may come with this very batch. */
-      in_window = place != count;
-      lane->unwritten_first = MIN(lane->unwritten_first, window_at(lane, count)->sequence);
-      g_array_set_size(lane->window, lane->window->len - 1);
-      lane->beyond = true;
-    }
-  }
-  lane_sort(turn->engine, lane);
-  turn->engine->dispatch_due = true;
-  return in_window;
-}
-
-void lane_remove(struct turn *turn, struct lane *lane, uint64_t sequence) {
-  g_assert(lane->ready > 0);
-  lane_touch(turn, lane);
-  lane->ready--;
-  guint place = window_place(lane, sequence);
-  if (place < window_count(lane) && window_at(lane, place)->sequence == sequence) {
-    if (place == 0) {
-      lane->window_first++;
-      lane->head = sequence + 1;
-      window_compact(lane);
-    } else {
-      g_array_remove_index(lane->window, lane->window_first + place);
-    }
-  }
-  lane_sort(turn->engine, lane);
-}
-
 /* Is the row still what the turn says? The store knows nothing of this turn yet. */
 static bool row_holds(struct turn *turn, const struct id *id, uint64_t sequence) {
   const struct entry *entry = g_hash_table_lookup(turn->entries, id);
@@ -160,8 +114,66 @@ static void lane_fill(struct turn *turn, struct lane *lane) {
   if (window_count(lane)) {
     lane->head = window_at(lane, 0)->sequence;
     lane_touch(turn, lane);
+    lane_sort(turn->engine, lane);
   }
   store_rows_release(&rows);
+}
+
+bool lane_insert(struct turn *turn, struct lane *lane, uint64_t sequence, const struct id *id) {
+  lane_touch(turn, lane);
+  if (lane->beyond && window_count(lane) == 0)
+    lane_fill(turn, lane); /* else the new one would have to wait for those on disk to be looked at */
+  if (lane->ready == 0 || sequence < lane->head)
+    lane->head = sequence;
+  lane->ready++;
+  guint count = window_count(lane);
+  bool in_window = true;
+  if (lane->beyond && (count == 0 || window_at(lane, count - 1)->sequence < sequence)) {
+    lane->unwritten_first = MIN(lane->unwritten_first, sequence);
+    in_window = false;
+  } else {
+    if (!lane->window)
+      lane->window = g_array_sized_new(FALSE, FALSE, sizeof(struct ready), 16);
+    struct ready ready = {sequence, *id};
+    guint place = window_place(lane, sequence);
+    if (place == count || window_at(lane, place)->sequence != sequence) /* else its row was read just now */
+      g_array_insert_val(lane->window, lane->window_first + place, ready);
+    if (window_count(lane) > WINDOW_MAX) {
+      /* The one dropped may come with this very batch. */
+      in_window = place != count;
+      lane->unwritten_first = MIN(lane->unwritten_first, window_at(lane, count)->sequence);
+      g_array_set_size(lane->window, lane->window->len - 1);
+      lane->beyond = true;
+    }
+  }
+  lane_sort(turn->engine, lane);
+  turn->engine->dispatch_due = true;
+  return in_window;
+}
+
+void lane_remove(struct turn *turn, struct lane *lane, uint64_t sequence) {
+  g_assert(lane->ready > 0);
+  lane_touch(turn, lane);
+  lane->ready--;
+  guint place = window_place(lane, sequence);
+  if (place < window_count(lane) && window_at(lane, place)->sequence == sequence) {
+    if (place == 0) {
+      lane->window_first++;
+      lane->head = sequence + 1;
+      window_compact(lane);
+    } else {
+      g_array_remove_index(lane->window, lane->window_first + place);
+    }
+  }
+  lane_sort(turn->engine, lane);
+}
+
+bool lane_look(struct turn *turn, struct lane *lane) {
+  if (window_count(lane) || lane->ready == 0)
+    return false;
+  const uint64_t before = lane->node.key;
+  lane_fill(turn, lane);
+  return lane->node.key != before;
 }
 
 const struct ready *lane_first(struct turn *turn, struct lane *lane) {

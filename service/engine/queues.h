@@ -38,6 +38,9 @@ struct lane *lane_of(struct engine *engine, struct queue *queue, struct task *ta
 bool lane_insert(struct turn *turn, struct lane *lane, uint64_t sequence, const struct id *id);
 /* It is ready no more. */
 void lane_remove(struct turn *turn, struct lane *lane, uint64_t sequence);
+/* A lane whose window is empty knows only that none of its jobs comes before its head: reads the window. True: it has moved among
+ * the queue's active ones. */
+bool lane_look(struct turn *turn, struct lane *lane);
 /* The first ready job, read from the store when the window is empty; NULL: none can be told now. */
 const struct ready *lane_first(struct turn *turn, struct lane *lane);
 /* The ids of the first jobs of the window, at most `most`. */
