@@ -53,8 +53,8 @@ format: deps-check ## Format the C code
 	@clang-format-14 -i $$(tools/sources.sh)
 
 sim: deps-test configure ## Replay a simulation: make sim SEED=1 OPS=10000
-	@cmake --build $(BUILD)
-	@tools/sim.sh $(BUILD) $(SEED) $(OPS)
+	@cmake --build $(BUILD) --target sim
+	@$(BUILD)/bin/sim --seed $(SEED) --ops $(OPS)
 
 proto: deps-check configure ## Lint the API, write its descriptor set to build/millrace.binpb, generate the clients' code
 	@tools/buf.sh lint proto
