@@ -53,6 +53,7 @@ struct connection {
   bool is_tcp;
   bool needs_welcome;
   bool is_rpc; /* gRPC's */
+  bool is_welcome;
   bool answered;
   int ticks; /* sweeps by the second since it was accepted */
 };
@@ -70,6 +71,7 @@ static struct {
   GHashTable *peers;       /* struct peer -> struct record */
   int64_t swept_ms;
   bool hung_up; /* gRPC's are not wanted any more */
+  int bars;     /* more than 0: no new one is wanted on the workers' port */
 } guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .stops = PTHREAD_COND_INITIALIZER, .spare = -1};
 
 static int64_t now_ms(void) {
@@ -128,6 +130,11 @@ static in_port_t own_port(int fd) {
   struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
   socklen_t length = sizeof address;
   return getsockname(fd, (struct sockaddr *)&address, &length) == 0 ? port_of(&address) : 0;
+}
+
+/* Accepted on the workers' port? */
+static bool is_for_workers(int fd) {
+  return guard.welcome_port != 0 && own_port(fd) == guard.welcome_port;
 }
 
 /* What is known of an address: kept as long as it has connections, or opened some lately. */
@@ -213,7 +220,7 @@ static void remember(int fd, const struct peer *peer, in_port_t peer_port) {
   connection->fd = fd;
   connection->peer = *peer;
   connection->peer_port = peer_port;
-  connection->needs_welcome = guard.welcome_port != 0 && own_port(fd) == guard.welcome_port;
+  connection->needs_welcome = is_for_workers(fd);
   connection->is_tcp = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain != AF_UNIX;
   if (!inode_of(fd, &connection->inode)) {
     g_free(connection);
@@ -245,7 +252,7 @@ static bool house_is_full(const struct peer *peer) {
 
 /* May this newly accepted one stay? */
 static bool admit(int fd) {
-  if (fd >= guard.fd_max)
+  if (fd >= guard.fd_max || (guard.bars > 0 && is_for_workers(fd)))
     return false;
   in_port_t peer_port;
   struct peer peer = peer_of(fd, &peer_port);
@@ -461,7 +468,7 @@ void guard_welcome(const struct sockaddr_storage *peer) {
   while (guard.on && g_hash_table_iter_next(&iterator, NULL, &value)) {
     struct connection *connection = value;
     if (connection->needs_welcome && connection->peer_port == port_of(peer) && peer_equal(&connection->peer, &wanted))
-      connection->answered = true;
+      connection->answered = connection->is_welcome = true;
   }
   pthread_mutex_unlock(&guard.mutex);
 }
@@ -477,36 +484,66 @@ unsigned guard_connection_count(void) {
   return count;
 }
 
-/* Closes gRPC's connections both ways: one that can only not be read from any more goes unnoticed while its peer keeps sending.
- * Answers how many are left. Under the mutex. */
-static unsigned hang_up(void) {
-  unsigned count = 0;
+static bool is_rpc(const struct connection *connection) {
+  return connection->is_rpc;
+}
+
+static bool is_unfinished(const struct connection *connection) {
+  return connection->needs_welcome && !connection->is_welcome;
+}
+
+/* Is there none of this kind? With `shut`, those are closed both ways: one that can only not be read from any more goes unnoticed
+ * while its peer keeps sending. Under the mutex. */
+static bool has_none(bool (*is_meant)(const struct connection *), bool shut) {
+  bool none = true;
   GHashTableIter iterator;
   gpointer value;
   sweep();
   g_hash_table_iter_init(&iterator, guard.connections);
   while (g_hash_table_iter_next(&iterator, NULL, &value)) {
-    const struct connection *connection = value;
-    int copy = connection->is_rpc ? copy_of(connection) : -1;
+    int copy = is_meant(value) ? copy_of(value) : -1;
     if (copy < 0)
       continue;
-    shutdown(copy, SHUT_RDWR);
+    if (shut)
+      shutdown(copy, SHUT_RDWR);
     close(copy);
-    count++;
+    none = false;
   }
-  return count;
+  return none;
 }
 
-void guard_hang_up(int64_t wait_ms) {
+/* Waits until there is none of them, at most `wait_ms`. Under the mutex, which is given back meanwhile. */
+static bool wait_for_none(bool (*is_meant)(const struct connection *), bool shut, int64_t wait_ms) {
   const int64_t deadline_ms = now_ms() + wait_ms;
   const struct timespec nap = {.tv_nsec = HANG_UP_NAP_MS * 1000000L};
-  pthread_mutex_lock(&guard.mutex);
-  guard.hung_up = true;
-  while (guard.on && hang_up() > 0 && now_ms() < deadline_ms) {
+  bool none;
+  while (!(none = !guard.on || has_none(is_meant, shut)) && now_ms() < deadline_ms) {
     pthread_mutex_unlock(&guard.mutex);
     nanosleep(&nap, NULL);
     pthread_mutex_lock(&guard.mutex);
   }
+  return none;
+}
+
+void guard_hang_up(int64_t wait_ms) {
+  pthread_mutex_lock(&guard.mutex);
+  guard.hung_up = true;
+  wait_for_none(is_rpc, true, wait_ms);
+  pthread_mutex_unlock(&guard.mutex);
+}
+
+bool guard_bar(int64_t patience_ms, int64_t wait_ms) {
+  pthread_mutex_lock(&guard.mutex);
+  bool none = wait_for_none(is_unfinished, false, patience_ms);
+  guard.bars++;
+  none = none || wait_for_none(is_unfinished, true, wait_ms);
+  pthread_mutex_unlock(&guard.mutex);
+  return none;
+}
+
+void guard_unbar(void) {
+  pthread_mutex_lock(&guard.mutex);
+  guard.bars--;
   pthread_mutex_unlock(&guard.mutex);
 }
 

@@ -16,11 +16,19 @@
 #include <nng/transport/ws/websocket.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "workers/bind.h"
 #include "workers/seat.h"
 
-enum { URL_BYTES = 256, REBIND_TRIES = 100, REBIND_NAP_US = 20 * 1000 };
+enum {
+  URL_BYTES = 256,
+  REBIND_TRIES = 100,
+  REBIND_NAP_US = 20 * 1000,
+  CLOSE_EVERY_MS = 5000, /* see run_closer */
+  CLOSE_PATIENCE_MS = 1000,
+  CLOSE_WAIT_MS = 10 * 1000,
+};
 static const char authorization_scheme[] = "Bearer ";
 
 struct hub {
@@ -43,10 +51,11 @@ struct hub {
   nng_tls_config *tls;    /* NULL: no encryption */
   bool is_changing_hands; /* between the old listeners and the new ones */
 
-  /* Closing a socket blocks: a thread of its own does it. */
+  /* Closing a socket blocks until nng's threads have left our callbacks: a thread of its own does it, without a lock. */
   pthread_t closer;
   pthread_cond_t closer_wakes;
-  GQueue closing; /* struct seat */
+  GQueue unserved; /* struct outbox whose path could not be served */
+  GQueue closing;  /* struct seat */
   bool closer_ends;
 };
 
@@ -215,7 +224,8 @@ static void serve_path(struct hub *hub, struct seat *session) {
     return;
   if (session->link != SESSION_APART) /* its pipes are on their way out, and need it until then */
     return;
-  outbox_close(session->outbox);
+  g_queue_push_tail(&hub->unserved, session->outbox);
+  pthread_cond_signal(&hub->closer_wakes);
   session->outbox = NULL;
 }
 
@@ -338,20 +348,73 @@ void hub_detach(struct hub *hub, const struct id *id, uint64_t connection) {
 
 /* ---- life ---- */
 
+/* Moves what waits to be closed to empty queues, and its listeners to the array. False: there is nothing. Under `lock`. */
+static bool take_closing(struct hub *hub, GQueue *out_unserved, GQueue *out_seats, GArray *out_listeners) {
+  *out_unserved = hub->unserved;
+  *out_seats = hub->closing;
+  g_queue_init(&hub->unserved);
+  g_queue_init(&hub->closing);
+  for (GList *item = out_seats->head; item; item = item->next) {
+    struct seat *session = item->data;
+    nng_listener listener = NNG_LISTENER_INITIALIZER;
+    if (session->outbox)
+      listener = outbox_take_listener(session->outbox);
+    g_array_append_val(out_listeners, listener);
+  }
+  return out_unserved->length + out_seats->length > 0;
+}
+
+/* Without a lock: nng waits until nobody is knocking. nng 1.5 frees a listener of a port that goes on even while it handles a
+ * request for its path (ws_listener_free beside ws_handler), and dies of it: no request may be under way. */
+static void close_listeners(GArray *listeners, int64_t patience_ms) {
+  if (!guard_bar(patience_ms, CLOSE_WAIT_MS))
+    g_debug("connections to the workers' port would not go within %d ms", CLOSE_WAIT_MS);
+  for (guint i = 0; i < listeners->len; i++)
+    nng_listener_close(g_array_index(listeners, nng_listener, i)); /* one that is gone already does no harm */
+  guard_unbar();
+}
+
+static void close_all(GQueue *unserved, GQueue *seats, GArray *listeners, int64_t patience_ms) {
+  if (listeners->len > 0)
+    close_listeners(listeners, patience_ms);
+  struct outbox *outbox;
+  while ((outbox = g_queue_pop_head(unserved)))
+    outbox_close(outbox);
+  struct seat *session;
+  while ((session = g_queue_pop_head(seats)))
+    seat_free(session);
+}
+
+/* Waits for the time of the next closing. Under `lock`. */
+static void pause_closer(struct hub *hub) {
+  struct timespec until;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_sec += CLOSE_EVERY_MS / 1000;
+  while (!hub->closer_ends && pthread_cond_clockwait(&hub->closer_wakes, &hub->lock, CLOCK_MONOTONIC, &until) == 0)
+    ;
+}
+
+/* Closes what has ended, many at a time: each time the port is barred for a moment. */
 static void *run_closer(void *context) {
   struct hub *hub = context;
   pthread_mutex_lock(&hub->lock);
   for (;;) {
-    struct seat *session = g_queue_pop_head(&hub->closing);
-    if (session) {
+    GQueue unserved, seats;
+    GArray *listeners = g_array_new(FALSE, FALSE, sizeof(nng_listener));
+    bool last = hub->closer_ends;
+    bool found = take_closing(hub, &unserved, &seats, listeners);
+    if (found) {
       pthread_mutex_unlock(&hub->lock);
-      seat_free(session);
+      close_all(&unserved, &seats, listeners, last ? 0 : CLOSE_PATIENCE_MS);
       pthread_mutex_lock(&hub->lock);
-    } else if (hub->closer_ends) {
-      break;
-    } else {
-      pthread_cond_wait(&hub->closer_wakes, &hub->lock);
     }
+    g_array_free(listeners, TRUE);
+    if (found)
+      pause_closer(hub);
+    else if (last)
+      break;
+    else if (!hub->closer_ends)
+      pthread_cond_wait(&hub->closer_wakes, &hub->lock);
   }
   pthread_mutex_unlock(&hub->lock);
   return NULL;
@@ -471,6 +534,7 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   hub->sessions = g_hash_table_new(id_hash, id_equal_pointers);
   hub->by_token = g_hash_table_new(secret_key_hash, secret_key_equal);
   hub->pipes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+  g_queue_init(&hub->unserved);
   g_queue_init(&hub->closing);
   int code = options->tls ? tls_config(options->tls, &hub->tls) : 0;
   set_base_url(hub);
@@ -490,7 +554,6 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   return STATUS_OK;
 }
 
-/* Closes all listeners. Without a lock: nng waits until nobody is knocking. */
 static void stop_listening(struct hub *hub) {
   GArray *listeners = g_array_new(FALSE, FALSE, sizeof(nng_listener));
   GHashTableIter iterator;
@@ -506,8 +569,7 @@ static void stop_listening(struct hub *hub) {
     }
   }
   pthread_mutex_unlock(&hub->lock);
-  for (guint i = 0; i < listeners->len; i++)
-    nng_listener_close(g_array_index(listeners, nng_listener, i)); /* one that is gone with its session does no harm */
+  close_listeners(listeners, 0);
   g_array_free(listeners, TRUE);
 }
 
@@ -568,6 +630,7 @@ void hub_close(struct hub *hub) {
   if (!hub)
     return;
   set_engine(hub, NULL);
+  guard_bar(0, CLOSE_WAIT_MS);
   pthread_mutex_lock(&hub->lock);
   GList *sessions = g_hash_table_get_values(hub->sessions);
   for (GList *item = sessions; item; item = item->next)
@@ -578,6 +641,7 @@ void hub_close(struct hub *hub) {
   pthread_mutex_unlock(&hub->lock);
   pthread_join(hub->closer, NULL);
   nng_close(hub->reports);
+  guard_unbar();
   nng_aio_stop(hub->receiving);
   hub_free(hub);
 }

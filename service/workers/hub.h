@@ -64,6 +64,10 @@ unsigned guard_connection_count(void);
 /* From now on a connection to this port of ours is shut down after 5 s unless its peer was welcomed. */
 void guard_want_welcome(uint16_t port);
 void guard_welcome(const struct sockaddr_storage *peer);
+/* Until guard_unbar, the workers' port takes no new connections and has none that is not welcome yet: those that are there have
+ * `patience_ms` to become so, then they are shut and may take `wait_ms` to go. False: some have not. Each call is undone once. */
+bool guard_bar(int64_t patience_ms, int64_t wait_ms);
+void guard_unbar(void);
 /* Closes the connections of gRPC, takes no new ones, and waits until they have gone, at most `wait_ms`: see rpc_server_stop. */
 void guard_hang_up(int64_t wait_ms);
 void guard_stop(void); /* accept is the C library's again; call once no port listens; harmless without guard_init */
