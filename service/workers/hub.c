@@ -163,10 +163,18 @@ static void pipe_gone(struct hub *hub, nng_pipe pipe) {
   pthread_mutex_unlock(&hub->gate);
 }
 
+static void jobs_pipe_started(struct seat *session, nng_pipe pipe) {
+  pthread_mutex_lock(&session->hub->lock);
+  seat_started(session, pipe);
+  pthread_mutex_unlock(&session->hub->lock);
+}
+
 static void on_jobs_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
   struct seat *session = context;
   if (event == NNG_PIPE_EV_ADD_PRE)
     pipe_knocks(session->hub, session, PIPE_JOBS, pipe);
+  else if (event == NNG_PIPE_EV_ADD_POST)
+    jobs_pipe_started(session, pipe);
   else
     pipe_gone(session->hub, pipe);
 }

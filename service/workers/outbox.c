@@ -74,6 +74,7 @@ enum status outbox_open(const struct outbox_options *options, struct outbox **ou
   if ((code = nng_aio_alloc(&outbox->aio, sent, outbox)) == 0 &&
       (code = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, UNEXPECTED_BYTES_MAX)) == 0 &&
       (code = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_PRE, options->on_pipe, options->context)) == 0 &&
+      (code = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, options->on_pipe, options->context)) == 0 &&
       (code = nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, options->on_pipe, options->context)) == 0) {
     *out_outbox = outbox;
     return STATUS_OK;

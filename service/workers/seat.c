@@ -31,10 +31,19 @@ void seat_free(struct seat *session) {
   g_free(session);
 }
 
+/* nng 1.5 puts a pipe that is closed while its push socket takes it in on that socket's list for good, and it dies of what is
+ * there when the pipe is freed: such a pipe is closed by seat_started. */
+static void shut_pipe(struct seat *session, nng_pipe pipe) {
+  if (pipe.id == session->starting)
+    session->is_doomed = true;
+  else
+    nng_pipe_close(pipe);
+}
+
 static void close_pipe(struct seat *session, enum pipe_kind kind) {
   if (!pipe_stands(session->pipes[kind]))
     return;
-  nng_pipe_close(session->pipes[kind]);
+  shut_pipe(session, session->pipes[kind]);
   session->pipes[kind] = no_pipe;
   if (kind == PIPE_REPORTS)
     forget_early(session);
@@ -63,14 +72,15 @@ void seat_shut(struct seat *session) {
 void seat_break(struct seat *session) {
   if (session->link == SESSION_STREAM)
     session->stream.close(session->stream.context);
-  if (session->link == SESSION_PAIR)
-    for (enum pipe_kind kind = PIPE_JOBS; kind < PIPE_KINDS; kind++)
-      nng_pipe_close(session->pipes[kind]);
+  if (session->link == SESSION_PAIR) {
+    shut_pipe(session, session->pipes[PIPE_JOBS]);
+    shut_pipe(session, session->pipes[PIPE_REPORTS]);
+  }
 }
 
 void seat_break_pipe(struct seat *session, enum pipe_kind kind) {
   if (pipe_stands(session->pipes[kind]))
-    nng_pipe_close(session->pipes[kind]);
+    shut_pipe(session, session->pipes[kind]);
 }
 
 void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
@@ -79,6 +89,10 @@ void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_
   *out_begun = 0;
   close_pipe(session, kind);
   session->pipes[kind] = pipe;
+  if (kind == PIPE_JOBS) {
+    session->starting = pipe.id; /* the only one: a listener takes in one after the other */
+    session->is_doomed = false;
+  }
   if (!pipe_stands(session->pipes[PIPE_JOBS]) || !pipe_stands(session->pipes[PIPE_REPORTS]))
     return;
   if (session->link == SESSION_STREAM)
@@ -87,7 +101,17 @@ void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_
   session->connection = *out_begun = number;
 }
 
+void seat_started(struct seat *session, nng_pipe pipe) {
+  if (session->starting != pipe.id)
+    return;
+  session->starting = 0;
+  if (session->is_doomed)
+    nng_pipe_close(pipe);
+}
+
 uint64_t seat_part(struct seat *session, nng_pipe pipe) {
+  if (session->starting == pipe.id)
+    session->starting = 0;
   for (enum pipe_kind kind = PIPE_JOBS; kind < PIPE_KINDS; kind++) {
     if (session->pipes[kind].id != pipe.id)
       continue;

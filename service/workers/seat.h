@@ -32,6 +32,8 @@ struct seat {
   enum session_link link;
   uint64_t connection;        /* 0: apart */
   nng_pipe pipes[PIPE_KINDS]; /* id 0: none */
+  uint32_t starting;          /* id of the jobs pipe that nng has not taken into its socket yet; 0: none */
+  bool is_doomed;             /* that pipe is to be closed */
   struct hub_stream stream;   /* while link is SESSION_STREAM */
   GQueue early;               /* nng_msg: came before the jobs pipe did */
   size_t early_bytes;
@@ -47,6 +49,8 @@ void seat_free(struct seat *session);
  * 0; `number` is what a new one would be called. */
 void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
                uint64_t *out_begun);
+/* nng has taken the jobs pipe into its socket. */
+void seat_started(struct seat *session, nng_pipe pipe);
 /* A pipe is gone. Returns the connection that ended by it, or 0. */
 uint64_t seat_part(struct seat *session, nng_pipe pipe);
 /* A stream takes the place of whatever stands. Returns the connection that ended by it, or 0. */

@@ -264,6 +264,30 @@ static void who_is_not_welcome_is_cut_off(void) {
   stop_server();
 }
 
+/* Whoever is welcome stays, whoever has not finished is cut off, and who comes is refused until the bar is lifted. */
+static void a_bar_leaves_only_the_welcome(void) {
+  struct guard_limits limits = {.connections_max = 100, .connections_per_address_max = 100};
+  guard_init(&limits);
+  uint16_t port = start_server();
+  guard_want_welcome(port);
+  int welcome = dial(port), unfinished = dial(port);
+  say(unfinished, half_request);
+  wait_for_count(2);
+  struct sockaddr_storage own;
+  socklen_t length = sizeof own;
+  g_assert(getsockname(welcome, (struct sockaddr *)&own, &length) == 0);
+  guard_welcome(&own);
+  g_assert(guard_bar(0, WAIT_MS));
+  g_assert(stirs(unfinished, WAIT_MS) && is_closed(unfinished));
+  g_assert(!is_closed(welcome) && guard_connection_count() == 1);
+  g_assert(!is_served(port));
+  guard_unbar();
+  g_assert(is_served(port));
+  close(welcome);
+  close(unfinished);
+  stop_server();
+}
+
 static void new_connections_are_counted_by_the_second(void) {
   struct guard_limits limits = {.connections_max = 1000, .connections_per_address_max = 1000, .new_per_second_max = 1};
   guard_init(&limits);
@@ -332,7 +356,7 @@ int main(void) {
       SCENE(connections_are_limited_and_come_back), SCENE(one_address_leaves_room_for_others),
       SCENE(no_lack_of_descriptors_is_seen),        SCENE(half_a_head_is_cut_off),
       SCENE(who_is_not_welcome_is_cut_off),         SCENE(new_connections_are_counted_by_the_second),
-      SCENE(unix_sockets_count_in_total_only),
+      SCENE(unix_sockets_count_in_total_only),      SCENE(a_bar_leaves_only_the_welcome),
   };
   struct CMUnitTest tests[G_N_ELEMENTS(scenes)];
   for (size_t i = 0; i < G_N_ELEMENTS(scenes); i++)

@@ -294,6 +294,29 @@ static void nobody_joins_before_start_nor_after_the_session(void **state) {
   worker_close(&worker);
 }
 
+/* Opened again at once, its path is still the old one's: it can't be served, and nothing stands still for that. */
+static void a_session_whose_path_is_taken_harms_nobody(void **state) {
+  (void)state;
+  struct id session = session_number(1), other = session_number(2);
+  open_session(&session);
+  struct worker worker, second;
+  worker_init(&worker);
+  worker_dial(&worker, &session);
+  uint64_t connection = expect_connected(&session, "nng");
+  transport.session_close(transport.context, &session);
+  open_session(&session);
+  open_session(&other);
+  worker_init(&second);
+  worker_dial(&second, &other);
+  uint64_t standing = expect_connected(&other, "nng");
+  send_text(&session, connection, "for nobody");
+  send_text(&other, standing, "still served");
+  expect_delivery(&second, "still served");
+  worker_close(&second);
+  worker_close(&worker);
+  expect_disconnected(&other, standing);
+}
+
 /* ---- connections ---- */
 
 static void a_redialled_pipe_makes_a_new_connection(void **state) {
@@ -572,6 +595,7 @@ int main(int count, char **arguments) {
       TEST(an_oversize_report_ends_the_connection),
       TEST(a_wrong_token_is_refused),
       TEST(nobody_joins_before_start_nor_after_the_session),
+      TEST(a_session_whose_path_is_taken_harms_nobody),
       TEST(a_redialled_pipe_makes_a_new_connection),
       TEST(the_newest_replaces_the_old),
       TEST(a_plain_websocket_is_a_worker),
