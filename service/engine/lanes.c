@@ -84,9 +84,10 @@ void lane_sort(struct engine *engine, struct lane *lane) {
 }
 
 /* Is the row still what the turn says? The store knows nothing of this turn yet. */
-static bool row_holds(struct turn *turn, const struct id *id, uint64_t sequence) {
+static bool row_holds(struct turn *turn, const struct lane *lane, const struct id *id, uint64_t sequence) {
   const struct entry *entry = g_hash_table_lookup(turn->entries, id);
-  return !entry || (entry->exists && entry->now.state == JOB_PENDING && entry->now.sequence == sequence);
+  return !entry || (entry->exists && entry->now.state == JOB_PENDING && entry->now.sequence == sequence &&
+                    entry->now.priority == lane->priority);
 }
 
 static void lane_fill(struct turn *turn, struct lane *lane) {
@@ -107,7 +108,7 @@ static void lane_fill(struct turn *turn, struct lane *lane) {
     memcpy(ready.id.bytes, rows.rows[i].value.data, ID_BYTES);
     if (ready.sequence > lane->unwritten_first)
       break; /* a job that went back to its old place comes before */
-    if (row_holds(turn, &ready.id, ready.sequence))
+    if (row_holds(turn, lane, &ready.id, ready.sequence))
       g_array_append_val(lane->window, ready);
   }
   lane->beyond = rows.count == range.limit || lane->unwritten_first != UINT64_MAX;

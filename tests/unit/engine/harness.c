@@ -93,9 +93,16 @@ static struct request *submit(struct harness *harness, const char *name, const P
   return request;
 }
 
-const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message) {
-  struct answer *answer = answer_new(harness->arena);
-  struct request *request = submit(harness, method, message, answer);
+static void step(struct harness *harness) {
+  engine_step(harness->engine);
+  engine_sync(harness->engine);
+}
+
+/* Its response, or NULL. */
+static const void *finish(struct harness *harness, struct request *request) {
+  struct answer *answer = request->context;
+  while (harness->is_stepped && !answer->done)
+    step(harness);
   answer_wait(answer, false);
   const void *response = answer->failed ? NULL : answer->response;
   if (answer->failed)
@@ -103,6 +110,19 @@ const void *harness_call(struct harness *harness, const char *method, const Prot
   request_unref(request);
   answer_free(answer);
   return response;
+}
+
+const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message) {
+  return finish(harness, submit(harness, method, message, answer_new(harness->arena)));
+}
+
+void harness_call_both(struct harness *harness, const char *const methods_called[2], const ProtobufCMessage *const messages[2],
+                       const void *out_responses[2]) {
+  struct request *requests[2];
+  for (int i = 0; i < 2; i++)
+    requests[i] = submit(harness, methods_called[i], messages[i], answer_new(harness->arena));
+  for (int i = 0; i < 2; i++)
+    out_responses[i] = finish(harness, requests[i]);
 }
 
 struct harness_stream {
@@ -143,9 +163,22 @@ void harness_open(struct harness *harness) {
   harness_open_with(harness, &(struct engine_options){.seed = 1});
 }
 
+void harness_open_stepped(struct harness *harness) {
+  *harness = (struct harness){.store = store_open_memory(), .arena = arena_new(0), .is_stepped = true};
+  harness_restart(harness);
+}
+
+void harness_restart(struct harness *harness) {
+  if (harness->engine) {
+    engine_stop(harness->engine);
+    engine_free(harness->engine);
+  }
+  const struct engine_options options = {.seed = 1, .store = harness->store, .transport.send = drop_bytes};
+  assert_int_equal(engine_open(&options, &harness->engine, &harness->error), STATUS_OK);
+}
+
 void harness_open_with(struct harness *harness, const struct engine_options *wanted) {
-  harness->store = store_open_memory();
-  harness->arena = arena_new(0);
+  *harness = (struct harness){.store = store_open_memory(), .arena = arena_new(0)};
   struct engine_options options = *wanted;
   options.store = harness->store;
   options.transport.send = drop_bytes;
@@ -182,5 +215,7 @@ struct id harness_add_worker(struct harness *harness, char *queue, uint32_t conc
   reports.heartbeat = &heartbeat;
   uint8_t packed[64];
   engine_session_reports(harness->engine, &session, 1, packed, millrace__v1__reports__pack(&reports, packed));
+  if (harness->is_stepped)
+    step(harness);
   return session;
 }

@@ -21,14 +21,22 @@ struct harness {
   struct engine *engine;
   struct arena *arena; /* of responses */
   struct error error;  /* of the last call that failed */
+  bool is_stepped;
 };
 
 void harness_open(struct harness *harness);
 /* With options of the test's own, apart from the store and transport.send. */
 void harness_open_with(struct harness *harness, const struct engine_options *options);
+/* Without threads: its turns are those of the calls. */
+void harness_open_stepped(struct harness *harness);
+/* One that is stepped: stops it, and opens it again on what it stored. */
+void harness_restart(struct harness *harness);
 void harness_close(struct harness *harness);
 /* Calls "JobService/CreateJob" and so on. NULL: it failed, see harness->error. */
 const void *harness_call(struct harness *harness, const char *method, const ProtobufCMessage *message);
+/* Two calls in one turn, of an engine that is stepped. */
+void harness_call_both(struct harness *harness, const char *const methods[2], const ProtobufCMessage *const messages[2],
+                       const void *out_responses[2]);
 /* Registers a worker for all tasks of a queue and joins it to its session by connection 1. */
 struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency);
 
