@@ -83,6 +83,13 @@ struct request *request_ref(struct request *request);
 void request_unref(struct request *request);
 /* May its caller use this queue? */
 bool request_may_use(const struct request *request, const char *queue);
+/* The same as an error. */
+static inline enum status request_check_queue(const struct request *request, const char *queue, struct error *error) {
+  if (request_may_use(request, queue))
+    return STATUS_OK;
+  error_set(error, STATUS_PERMISSION_DENIED, NULL, "this token is not for the queue '%.128s'", queue);
+  return error_reason(error, "QUEUE_NOT_GRANTED", NULL);
+}
 /* done, then all_done: for a group of one. */
 void request_finish(struct request *request, const struct error *error, const ProtobufCMessage *response);
 

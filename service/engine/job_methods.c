@@ -28,7 +28,8 @@ void create_job_apply(struct turn *turn, struct request *request) {
   struct created created;
   struct error error;
   if (create_job(turn, message->job, &producer, &created, &error) != STATUS_OK) {
-    error_prefix_field(&error, "job.");
+    if (error.field[0])
+      error_prefix_field(&error, "job.");
     reply_error(turn, request, &error);
     return;
   }
@@ -89,18 +90,22 @@ Google__Rpc__Status *item_error(struct turn *turn, const struct error *error) {
   return status;
 }
 
-static Millrace__V1__CreateOutcome *create_one(struct turn *turn, const Millrace__V1__JobSpec *spec, size_t index) {
+static Millrace__V1__CreateOutcome *create_one(struct turn *turn, const struct request *request,
+                                               const Millrace__V1__JobSpec *spec, size_t index) {
   static const struct origin producer;
   Millrace__V1__CreateOutcome *outcome =
       MESSAGE(turn->arena, Millrace__V1__CreateOutcome, millrace__v1__create_outcome__descriptor);
   struct created created;
   struct error error;
-  enum status status = validate_job_spec(spec, JOB_ALONE, &error);
+  enum status status = request_check_queue(request, spec->queue[0] ? spec->queue : QUEUE_DEFAULT, &error);
+  if (status == STATUS_OK)
+    status = validate_job_spec(spec, JOB_ALONE, &error);
   if (status == STATUS_OK)
     status = create_job(turn, spec, &producer, &created, &error);
   if (status != STATUS_OK) {
     outcome->id = spec->id;
-    error_prefix_field(&error, "jobs[%zu].", index);
+    if (error.field[0])
+      error_prefix_field(&error, "jobs[%zu].", index);
     outcome->error = item_error(turn, &error);
     return outcome;
   }
@@ -116,7 +121,7 @@ void create_jobs_apply(struct turn *turn, struct request *request) {
   response->n_outcomes = message->n_jobs;
   response->outcomes = arena_alloc(turn->arena, (message->n_jobs + 1) * sizeof *response->outcomes);
   for (size_t i = 0; i < message->n_jobs; i++)
-    response->outcomes[i] = create_one(turn, message->jobs[i], i);
+    response->outcomes[i] = create_one(turn, request, message->jobs[i], i);
   reply(turn, request, response);
 }
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 
+import grpc
 import pytest
 from harness import api
 from harness.api import Client, Failure, fails
@@ -173,6 +174,7 @@ def test_a_limited_token_works_within_its_queues(guarded, limited):
 WIDE = {"CreateBatch", "AddBatchItems", "SealBatch", "GetBatch", "WaitBatch", "ListBatches", "CancelBatch", "Checkpoint", "StreamBackup",
         "SetLogLevel"}
 UNTOUCHED = {"GetMetricSpec", "GetServerInfo", "PreviewSchedule", "Deregister", "Attach", "ListQueues", "ListChains", "ListSchedules"}
+PER_JOB = {"CreateJobs", "CreateJobsStream"}  # answered job by job
 
 
 def foreign_requests(admin):
@@ -187,7 +189,6 @@ def foreign_requests(admin):
     trigger = {"scalerMetadata": {"queues": "a,other"}}
     return {
         "CreateJob": [{"job": spec("other")}, {"job": spec("")}, {"job": spec("A")}, {"job": spec("aa")}],
-        "CreateJobs": [{"jobs": [spec("a"), spec("other")]}],
         "GetJob": [by_id], "WaitJob": [by_id], "CancelJob": [by_id], "RetryJob": [by_id], "DeleteJob": [by_id],
         "UpdateJob": [{**by_id, "priority": api.JobPriority.HIGH}],
         "WatchJobs": [{"filter": others}, {}, {"filter": api.JobFilter(ids=[job.id])}],
@@ -216,7 +217,7 @@ def foreign_requests(admin):
 def test_a_limited_token_reaches_no_other_queue_by_any_method(guarded, limited):
     admin = guarded.as_("admin")
     requests = foreign_requests(admin)
-    assert set(requests) | WIDE | UNTOUCHED | {"CreateJobsStream"} == set(api.METHODS)
+    assert set(requests) | WIDE | UNTOUCHED | PER_JOB == set(api.METHODS)
     before = admin.counts("other"), len(admin.ListSchedules().schedules)
     for name, fields in requests.items():
         for request in fields:
@@ -229,12 +230,26 @@ def test_a_limited_token_reaches_no_other_queue_by_any_method(guarded, limited):
         with refused():
             answer = getattr(limited, name)()
             list(answer if api.METHODS[name][4] else ())
-    for name, message in (("AddBatchItems", api.AddBatchItemsRequest()), ("CreateJobsStream", api.CreateJobsStreamRequest(jobs=[spec("other")]))):
-        with refused():
-            list(getattr(limited, name)(iter([message])))
+    with refused():
+        list(limited.AddBatchItems(iter([api.AddBatchItemsRequest()])))
     assert [found.spec.name for found in limited.ListSchedules().schedules] == []
     assert list(limited.ListChains().chains) == []
     assert (admin.counts("other"), len(admin.ListSchedules().schedules)) == before
+
+
+def test_jobs_of_one_call_are_refused_one_by_one(guarded, limited):
+    """What one program creates may share a call with what another one does: a queue that is not granted is no other job's fault."""
+    jobs = [spec("other"), spec("a"), spec(""), spec("b-1"), spec("other", task="not valid")]
+    answers = [limited.CreateJobs(jobs=jobs), *limited.CreateJobsStream(iter([api.CreateJobsStreamRequest(jobs=jobs)]))]
+    for answer in answers:
+        refused_ones = [outcome.HasField("error") for outcome in answer.outcomes]
+        assert refused_ones == [True, False, True, False, True]
+        errors = [outcome.error for outcome in answer.outcomes if outcome.HasField("error")]
+        assert {error.code for error in errors} == {grpc.StatusCode.PERMISSION_DENIED.value[0]}
+        assert [re.search("'(.*)'", error.message)[1] for error in errors] == ["other", "default", "other"]
+        assert not any(violation for error in errors for violation in api.Failure.of_status(error).fields)
+    queues = {queue.name for queue in guarded.as_("admin").ListQueues().queues}
+    assert queues == {"a", "b-1"}
 
 
 def queue_fields(message, seen=()):
