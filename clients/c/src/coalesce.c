@@ -72,10 +72,9 @@ static void fail_late(GQueue *creates, int64_t timeout_us) {
   fail(creates, &error);
 }
 
-/* Moves what fits into one call from those that wait, and to `late` what has waited too long for it; with the lock held. Returns
- * the bytes of the call, 0 if there is none to make. */
-static size_t take(struct coalescer *self, GQueue *late) {
-  int64_t late_us = g_get_monotonic_time() - self->timeout_us;
+/* Moves what fits into one call from those that wait, and to `late` what came by `late_us` and has waited too long for it; with
+ * the lock held. Returns the bytes of the call, 0 if there is none to make. */
+static size_t take(struct coalescer *self, int64_t late_us, GQueue *late) {
   size_t bytes = 0;
   for (struct create *next; (next = g_queue_peek_head(&self->waiting)) && self->under_way.length < JOBS_MAX;) {
     if (next->began_us <= late_us) {
@@ -93,10 +92,10 @@ static size_t take(struct coalescer *self, GQueue *late) {
 static void answered(void *context, struct box *take_box, void *response, const struct millrace_error *error);
 
 /* By the one that has made the coalescer busy. */
-static void send_next(struct coalescer *self) {
+static void send_next(struct coalescer *self, int64_t late_us) {
   GQueue late = G_QUEUE_INIT;
   pthread_mutex_lock(&self->lock);
-  size_t bytes = take(self, &late);
+  size_t bytes = take(self, late_us, &late);
   self->is_busy = bytes > 0;
   pthread_mutex_unlock(&self->lock);
   if (bytes > 0) {
@@ -150,7 +149,7 @@ static void answered(void *context, struct box *take_box, void *response, const 
     finish_each(&self->under_way, take_box, answer->outcomes);
   }
   box_unref(take_box);
-  send_next(self);
+  send_next(self, g_get_monotonic_time() - self->timeout_us);
 }
 
 void coalescer_create(struct coalescer *self, Millrace__V1__JobSpec *job,
@@ -170,5 +169,5 @@ void coalescer_create(struct coalescer *self, Millrace__V1__JobSpec *job,
   self->is_busy = true;
   pthread_mutex_unlock(&self->lock);
   if (!was_busy)
-    send_next(self);
+    send_next(self, INT64_MIN); /* there was no call to wait for; and callbacks never come amid this function */
 }

@@ -7,6 +7,18 @@
 #include "sync.h"
 #include "testing.h"
 
+/* In place of GLib's, so that a thread can seem to have been kept from running between two looks at the clock. */
+static int64_t clock_leap_us;
+static int64_t clock_ahead_us;
+
+gint64 g_get_monotonic_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  int64_t leap_us = __atomic_load_n(&clock_leap_us, __ATOMIC_RELAXED);
+  return (gint64)now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 +
+         __atomic_fetch_add(&clock_ahead_us, leap_us, __ATOMIC_RELAXED);
+}
+
 enum { TIMEOUT_MS = 60000, SHORT_MS = 2000, MIB = 1024 * 1024 };
 
 /* What a callback was told. */
@@ -215,6 +227,16 @@ static void what_has_waited_too_long_is_not_sent(void **state) {
   assert_non_null(strstr(last->message, "was not sent"));
 }
 
+/* It has waited for no call, so it is not late; nor would its creator be called back amid its own call. */
+static void what_waits_for_no_call_is_sent(void **state) {
+  struct fixture *fixture = *state;
+  __atomic_store_n(&clock_leap_us, (int64_t)2 * TIMEOUT_MS * 1000, __ATOMIC_RELAXED);
+  create(fixture, NULL, false);
+  __atomic_store_n(&clock_leap_us, 0, __ATOMIC_RELAXED);
+  wait_for_all(fixture, 1);
+  assert_all_end_with(fixture, MILLRACE_OK);
+}
+
 static void a_client_is_freed_with_creates_that_wait(void **state) {
   struct fixture *fixture = *state;
   create_behind_one(fixture, 1500, NULL);
@@ -265,6 +287,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(an_answer_for_some_of_the_jobs_fails_all, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_lost_server_is_tried_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_has_waited_too_long_is_not_sent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(what_waits_for_no_call_is_sent, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_client_is_freed_with_creates_that_wait, set_up, tear_down),
       cmocka_unit_test_setup_teardown(turned_off_each_create_is_a_call, set_up, tear_down),
       cmocka_unit_test_setup_teardown(threads_and_callbacks_create_at_once, set_up, tear_down)};
