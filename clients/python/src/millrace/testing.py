@@ -202,6 +202,10 @@ class _Batches(Batches):
 
     async def add(self, batch_id: str, chunk: int, items: Sequence[JobSpec], *, last: bool = False) -> builtins.list[CreateOutcome]:
         flow = _known(self._world.batches, batch_id, "batch")
+        if chunk < 1:
+            raise InvalidArgument(f"chunks are numbered from 1; it is {chunk}", field="chunk")
+        if not items:
+            raise InvalidArgument(f"items is required: 1 to {JOBS_MAX} of them", field="items")
         if chunk <= flow.last_chunk:
             return []
         if flow.sealed:

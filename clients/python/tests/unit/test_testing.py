@@ -128,6 +128,10 @@ async def test_chains_and_batches_with_their_callbacks(registry: Registry) -> No
     assert mixed.state is BatchState.OPEN
     with pytest.raises(InvalidArgument, match="chunk 2 is expected"):
         await client.batches.add(mixed.id, 3, [JobSpec("nobody")])
+    for chunk, items, field in ((0, [JobSpec("nobody")], "chunk"), (2, [], "items")):
+        with pytest.raises(InvalidArgument) as error:
+            await client.batches.add(mixed.id, chunk, items)
+        assert error.value.field == field
     for outcomes in (1, 0):
         assert len(await client.batches.add(mixed.id, 2, [JobSpec("nobody")], last=True)) == outcomes
     with pytest.raises(FailedPrecondition):
