@@ -92,8 +92,11 @@ static void stopped_by_fault(struct sim *sim) {
 }
 
 static void step(struct sim *sim) {
-  if (sim_roll(sim, 3))
-    order_one(sim);
+  if (sim_roll(sim, 3)) {
+    do
+      order_one(sim); /* those together come in one turn */
+    while (!sim->failure && !sim->engine_failed && sim_once_in(sim, 3));
+  }
   stopped_by_fault(sim);
   if (!sim->failure && sim_roll(sim, 2))
     workers_act(sim);
