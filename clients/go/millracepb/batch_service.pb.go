@@ -360,7 +360,7 @@ type CreateBatchResponse struct {
 	Batch *Batch `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
 	// It was there already: the same create sent twice.
 	Existing bool `protobuf:"varint,2,opt,name=existing,proto3" json:"existing,omitempty"`
-	// Of `items`, in order.
+	// Of `items`, in order; empty if it was there already.
 	Outcomes      []*CreateOutcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -106,7 +106,7 @@ class Batches:
         seal: bool = True,
     ) -> Batch:
         """Creates a batch of up to 1,000,000 items, in chunks; members start while others are still being sent. The batch's `outcomes`
-        tell of each item.
+        tell of each item, unless some had been sent before: the server does not keep theirs.
 
         What items leave open is taken from `defaults`. `on_success` is created when the last member ends, if all succeeded, and
         `on_complete` in any case. Without `seal` the batch takes more items by `add`, until it is sealed or an hour passes without any.
@@ -130,9 +130,13 @@ class Batches:
             async def add(chunk: int, jobs: builtins.list[job_pb2.JobSpec], is_last: bool) -> None:
                 outcomes.extend(await self._add(request.id, chunk, jobs, last=seal and is_last))
 
+            sent = len(first)
             async with OneAhead() as calls:
                 async for chunk, jobs, is_last in _numbered(second, chunks):
+                    sent += len(jobs)
                     await calls.run(add(chunk, jobs, is_last))
+        if len(outcomes) < sent:  # those of a part would be taken for those of other items
+            outcomes.clear()
         return replace(await self.get(request.id), existing=response.existing, outcomes=tuple(outcomes))
 
     async def _chunks(

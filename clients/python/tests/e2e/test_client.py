@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -180,6 +181,24 @@ async def test_batches_in_chunks(client: Client, queue: str) -> None:
     assert ended.on_complete_job_id
     assert {batch.id, open_batch.id} <= {known.id async for known in client.batches.list()}
     assert (await client.batches.create()).state is BatchState.SUCCEEDED
+
+
+async def test_a_batch_that_was_sent_in_part_does_not_tell_of_a_part(client: Client, queue: str) -> None:
+    """Those of later items would stand where the first ones are looked for."""
+    flow = str(uuid.uuid4())
+    items = [JobSpec("t", queue=queue, labels={"number": str(number)}) for number in range(4)]
+
+    def failing() -> Iterator[JobSpec]:
+        yield from items[:3]
+        raise RuntimeError("no more rows")
+
+    with pytest.raises(RuntimeError):
+        await client.batches.create(failing(), id=flow, chunk_size=1)
+    batch = await client.batches.create(items, id=flow, chunk_size=1)
+    assert (batch.existing, batch.total, batch.outcomes) == (True, 4, ())
+    whole = await client.batches.create(items, chunk_size=1)
+    jobs = [await client.get(outcome.id) for outcome in whole.outcomes]
+    assert [job.labels["number"] for job in jobs] == ["0", "1", "2", "3"]
 
 
 async def test_schedules(client: Client, queue: str) -> None:
