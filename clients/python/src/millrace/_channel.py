@@ -184,13 +184,9 @@ def _system_authorities() -> bytes:
     gRPC by itself would trust a list of its own."""
     named = os.environ.get("SSL_CERT_FILE")
     kept = (file for file in (ssl.get_default_verify_paths().cafile, *_BUNDLES) if file and os.path.isfile(file))
-    file = named or next(kept, None)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(file) if file else context.load_default_certs()
-    except OSError as error:
-        raise InvalidArgument(f"cannot read {file} (ca): {error.strerror or error}", field="ca") from error
-    found = context.get_ca_certs(binary_form=True)
+    if file := named or next(kept, None):
+        return _read(file, "ca")
+    found = ssl.create_default_context().get_ca_certs(binary_form=True)
     if not found:
         raise InvalidArgument(
             "this machine has no file of authorities that it trusts: install one, or name it in SSL_CERT_FILE", field="ca"
