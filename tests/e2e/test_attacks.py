@@ -30,13 +30,13 @@ MIB = 1 << 20
 @pytest.fixture
 def attacked(shared):
     """A server that must serve its own client during and after the attack. Its memory may grow by what malloc keeps of a burst of
-    some ten thousand streams, and no further."""
+    20,000 streams, all of them open at once if the server is slow: about 27 KiB each; and no further."""
     shared.client.ListQueues()
     before = shared.memory_kib()
     yield shared
     assert shared.is_alive(), shared.log()
     shared.client.create()
-    assert SANITIZED or shared.memory_kib() - before < 512 * 1024, "the attack has left its mark in the memory"
+    assert SANITIZED or shared.memory_kib() - before < 1024 * 1024, "the attack has left its mark in the memory"
 
 
 def is_serving(server):
