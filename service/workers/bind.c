@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "workers/bind.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -40,4 +41,15 @@ int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t length) {
     ((struct sockaddr_in6 *)&replacement)->sin6_port = ((const struct sockaddr_in6 *)given)->sin6_port;
   replaced = true;
   return (int)syscall(SYS_bind, fd, &replacement, length);
+}
+
+bool bind_parse_address(const char *host, struct sockaddr_storage *out_address) {
+  if (!host || !*host || strcmp(host, "localhost") == 0)
+    host = "127.0.0.1";
+  memset(out_address, 0, sizeof *out_address);
+  if (inet_pton(AF_INET, host, &((struct sockaddr_in *)out_address)->sin_addr) == 1)
+    out_address->ss_family = AF_INET;
+  else if (inet_pton(AF_INET6, host, &((struct sockaddr_in6 *)out_address)->sin6_addr) == 1)
+    out_address->ss_family = AF_INET6;
+  return out_address->ss_family != 0;
 }

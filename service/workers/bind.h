@@ -13,5 +13,7 @@
 void bind_instead_of_wildcard(const struct sockaddr_storage *address);
 /* Has that happened since the last call of bind_instead_of_wildcard? */
 bool bind_was_replaced(void);
+/* Reads an IP address; NULL, '' and 'localhost' are 127.0.0.1. False: it is none. */
+bool bind_parse_address(const char *host, struct sockaddr_storage *out_address);
 
 #endif

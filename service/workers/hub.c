@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two locks. `gate` makes one order of everything that the engine is told: whoever learns something (a pipe, a report, a stream)
+/* Two locks. `gate` makes one order of everything that the engine is told: who learns something (a WebSocket, a report, a stream)
  * holds it from the change of state to the end of the call. `lock` guards the state and is all that the engine's calls into the
  * hub take, so that the engine never waits for a call of its own. Order: gate, lock, an outbox's. Plain pthread mutexes: GLib's
  * are invisible to the thread sanitizer.
@@ -8,8 +8,6 @@
  * us. */
 #include "workers/hub.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/supplemental/tls/tls.h>
@@ -19,6 +17,7 @@
 #include <time.h>
 
 #include "workers/bind.h"
+#include "workers/peer.h"
 #include "workers/seat.h"
 
 enum {
@@ -29,7 +28,6 @@ enum {
   CLOSE_PATIENCE_MS = 1000,
   CLOSE_WAIT_MS = 10 * 1000,
 };
-static const char authorization_scheme[] = "Bearer ";
 
 struct hub {
   struct hub_options options;
@@ -39,23 +37,22 @@ struct hub {
   nng_socket reports;
   nng_listener reports_listener;
   nng_aio *receiving;
-  atomic_size_t unsent_bytes;
+  struct outboxes *outboxes;
 
   pthread_mutex_t gate;
   pthread_mutex_t lock;
   struct engine *engine;  /* changed under both, read under either; NULL: nobody may join */
   GHashTable *sessions;   /* struct id -> struct seat */
   GHashTable *by_token;   /* its hash -> the same */
-  GHashTable *pipes;      /* id of a pipe let in -> struct id of its session, which may have ended */
+  GHashTable *pipes;      /* id of a reports pipe let in -> struct id of its session, which may have ended */
   uint64_t connections;   /* numbers given so far */
   nng_tls_config *tls;    /* NULL: no encryption */
   bool is_changing_hands; /* between the old listeners and the new ones */
 
-  /* Closing a socket blocks until nng's threads have left our callbacks: a thread of its own does it, without a lock. */
+  /* Closing a path blocks until nng's threads have left our callbacks: a thread of its own does it, without a lock. */
   pthread_t closer;
   pthread_cond_t closer_wakes;
-  GQueue unserved; /* struct outbox whose path could not be served */
-  GQueue closing;  /* struct seat */
+  GQueue closing; /* struct seat */
   bool closer_ends;
 };
 
@@ -72,48 +69,22 @@ static void tell_reports(struct hub *hub, const struct id *session, uint64_t con
   engine_session_reports(hub->engine, session, connection, nng_msg_body(message), nng_msg_len(message));
 }
 
-/* ---- pipes ---- */
-
-/* Hash of the bearer token of the upgrade request. False: there is none. */
-static bool hash_pipe_token(nng_pipe pipe, uint8_t out_hash[SECRET_HASH_BYTES]) {
-  char *header;
-  if (nng_pipe_get_string(pipe, NNG_OPT_WS_REQUEST_HEADER "Authorization", &header) != 0)
-    return false;
-  bool bearer = g_ascii_strncasecmp(header, authorization_scheme, strlen(authorization_scheme)) == 0;
-  if (bearer)
-    secret_hash(header + strlen(authorization_scheme), strlen(header) - strlen(authorization_scheme), out_hash);
-  nng_strfree(header);
-  return bearer;
-}
+/* ---- WebSockets ---- */
 
 static struct seat *session_of_pipe(struct hub *hub, nng_pipe pipe) {
   const struct id *id = g_hash_table_lookup(hub->pipes, GUINT_TO_POINTER(pipe.id));
   return id ? g_hash_table_lookup(hub->sessions, id) : NULL;
 }
 
-/* Tells the guard that this connection is a worker's. */
-static void welcome(nng_pipe pipe) {
-  struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-  nng_sockaddr address;
-  if (nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address) != 0)
-    return;
-  if (address.s_family == NNG_AF_INET) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&peer;
-    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = address.s_in.sa_port, .sin_addr = {address.s_in.sa_addr}};
-  } else if (address.s_family == NNG_AF_INET6) {
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&peer;
-    *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = address.s_in6.sa_port};
-    memcpy(&v6->sin6_addr, address.s_in6.sa_addr, sizeof v6->sin6_addr);
-  }
-  guard_welcome(&peer);
+/* The session whose token this is, if anybody may join. Under `lock`. */
+static struct seat *session_of_token(struct hub *hub, const char *authorization) {
+  uint8_t hash[SECRET_HASH_BYTES];
+  return hub->engine && peer_hash_token(authorization, hash) ? g_hash_table_lookup(hub->by_token, hash) : NULL;
 }
 
-/* Takes in a pipe whose token fits. Under the gate; `lock` is held and given back. */
-static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nng_pipe pipe) {
-  uint64_t ended = 0, begun = 0;
+/* Tells of what a WebSocket that was taken in has ended and begun. Under the gate; `lock` is held and given back. */
+static void joined(struct hub *hub, struct seat *session, uint64_t ended, uint64_t begun) {
   struct id id = session->id;
-  g_hash_table_insert(hub->pipes, GUINT_TO_POINTER(pipe.id), g_memdup2(&id, sizeof id));
-  seat_join(session, kind, pipe, hub->connections + 1, &ended, &begun);
   GQueue early = G_QUEUE_INIT;
   if (begun) {
     hub->connections = begun;
@@ -128,63 +99,91 @@ static void admit(struct hub *hub, struct seat *session, enum pipe_kind kind, nn
   }
 }
 
-/* The pipe is still invisible to its socket. `named`: the session of its path; NULL: the token names it. */
-static void pipe_knocks(struct hub *hub, struct seat *named, enum pipe_kind kind, nng_pipe pipe) {
-  uint8_t hash[SECRET_HASH_BYTES];
-  bool has_token = hash_pipe_token(pipe, hash);
+static void jobs_knock(void *context, const struct id *id, nng_stream *take_stream) {
+  struct hub *hub = context;
+  struct outbox *jobs = NULL;
+  nng_sockaddr address;
+  char *authorization = NULL;
+  if (nng_stream_get_string(take_stream, NNG_OPT_WS_REQUEST_HEADER "Authorization", &authorization) != 0 ||
+      nng_stream_get_addr(take_stream, NNG_OPT_REMADDR, &address) != 0)
+    address.s_family = NNG_AF_UNSPEC;
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
-  struct seat *session = has_token && hub->engine ? g_hash_table_lookup(hub->by_token, hash) : NULL;
-  if (session && (!named || session == named)) {
-    welcome(pipe);
-    admit(hub, session, kind, pipe);
-    pthread_mutex_unlock(&hub->gate);
-    return;
+  struct seat *session = session_of_token(hub, authorization);
+  bool fits = session && id_equal(&session->id, id);
+  if (fits && (jobs = outbox_new(hub->outboxes, take_stream, id))) {
+    uint64_t ended;
+    peer_welcome(&address);
+    uint64_t begun = seat_join_jobs(session, jobs, hub->connections + 1, &ended);
+    joined(hub, session, ended, begun);
+  } else {
+    pthread_mutex_unlock(&hub->lock);
   }
-  pthread_mutex_unlock(&hub->lock);
   pthread_mutex_unlock(&hub->gate);
-  nng_pipe_close(pipe);
+  nng_strfree(authorization);
+  if (jobs)
+    outbox_watch(jobs);
+  else if (!fits)
+    outbox_refuse(take_stream);
 }
 
-static void pipe_gone(struct hub *hub, nng_pipe pipe) {
-  pthread_mutex_lock(&hub->gate);
-  pthread_mutex_lock(&hub->lock);
-  struct id id;
-  uint64_t ended = 0;
-  struct seat *session = session_of_pipe(hub, pipe);
-  if (session) {
-    id = session->id;
-    ended = seat_part(session, pipe);
-  }
-  g_hash_table_remove(hub->pipes, GUINT_TO_POINTER(pipe.id));
+/* Under the gate; `lock` is held and given back. */
+static void parted(struct hub *hub, const struct id *session, uint64_t ended) {
   pthread_mutex_unlock(&hub->lock);
   if (ended && hub->engine)
-    tell(hub, &id, ended, 0, NULL);
+    tell(hub, session, ended, 0, NULL);
+}
+
+static void jobs_gone(void *context, struct outbox *jobs) {
+  struct hub *hub = context;
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  const struct id *id = outbox_session(jobs);
+  struct seat *session = g_hash_table_lookup(hub->sessions, id);
+  parted(hub, id, session ? seat_part_jobs(session, jobs) : 0);
   pthread_mutex_unlock(&hub->gate);
 }
 
-static void jobs_pipe_started(struct seat *session, nng_pipe pipe) {
-  pthread_mutex_lock(&session->hub->lock);
-  seat_started(session, pipe);
-  pthread_mutex_unlock(&session->hub->lock);
+/* The pipe is still invisible to its socket. */
+static void reports_knock(struct hub *hub, nng_pipe pipe) {
+  nng_sockaddr address;
+  char *authorization = NULL;
+  if (nng_pipe_get_string(pipe, NNG_OPT_WS_REQUEST_HEADER "Authorization", &authorization) != 0 ||
+      nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address) != 0)
+    address.s_family = NNG_AF_UNSPEC;
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = session_of_token(hub, authorization);
+  if (session) {
+    uint64_t ended;
+    peer_welcome(&address);
+    g_hash_table_insert(hub->pipes, GUINT_TO_POINTER(pipe.id), g_memdup2(&session->id, sizeof session->id));
+    uint64_t begun = seat_join_reports(session, pipe, hub->connections + 1, &ended);
+    joined(hub, session, ended, begun);
+  } else {
+    pthread_mutex_unlock(&hub->lock);
+  }
+  pthread_mutex_unlock(&hub->gate);
+  nng_strfree(authorization);
+  if (!session)
+    nng_pipe_close(pipe);
 }
 
-static void on_jobs_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
-  struct seat *session = context;
-  if (event == NNG_PIPE_EV_ADD_PRE)
-    pipe_knocks(session->hub, session, PIPE_JOBS, pipe);
-  else if (event == NNG_PIPE_EV_ADD_POST)
-    jobs_pipe_started(session, pipe);
-  else
-    pipe_gone(session->hub, pipe);
+static void reports_gone(struct hub *hub, nng_pipe pipe) {
+  pthread_mutex_lock(&hub->gate);
+  pthread_mutex_lock(&hub->lock);
+  struct seat *session = session_of_pipe(hub, pipe);
+  struct id id = session ? session->id : (struct id){0};
+  g_hash_table_remove(hub->pipes, GUINT_TO_POINTER(pipe.id));
+  parted(hub, &id, session ? seat_part_reports(session, pipe) : 0);
+  pthread_mutex_unlock(&hub->gate);
 }
 
 static void on_reports_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
-  struct hub *hub = context;
   if (event == NNG_PIPE_EV_ADD_PRE)
-    pipe_knocks(hub, NULL, PIPE_REPORTS, pipe);
+    reports_knock(context, pipe);
   else
-    pipe_gone(hub, pipe);
+    reports_gone(context, pipe);
 }
 
 /* A message came in on the reports path. */
@@ -193,10 +192,10 @@ static void take_reports(struct hub *hub, nng_msg *take_message) {
   pthread_mutex_lock(&hub->lock);
   nng_pipe pipe = nng_msg_get_pipe(take_message);
   struct seat *session = session_of_pipe(hub, pipe);
-  if (!session || session->pipes[PIPE_REPORTS].id != pipe.id || !hub->engine) {
+  if (!session || session->reports.id != pipe.id || !hub->engine) {
     pthread_mutex_unlock(&hub->lock);
   } else if (!seat_count_message(session, hub->options.messages_per_second_max)) {
-    seat_break_pipe(session, PIPE_REPORTS);
+    nng_pipe_close(pipe);
     pthread_mutex_unlock(&hub->lock);
   } else if (session->link == SESSION_PAIR) {
     struct id id = session->id;
@@ -207,7 +206,7 @@ static void take_reports(struct hub *hub, nng_msg *take_message) {
     if (seat_keep_early(session, take_message, hub->options.reports_bytes_max))
       take_message = NULL;
     else
-      seat_part(session, pipe);
+      seat_part_reports(session, pipe);
     pthread_mutex_unlock(&hub->lock);
   }
   pthread_mutex_unlock(&hub->gate);
@@ -227,28 +226,23 @@ static void received(void *context) {
 
 /* A session whose path can't be served can still attach over gRPC. While the port changes hands, hub_set_tls does it later. */
 static void serve_path(struct hub *hub, struct seat *session) {
+  if (hub->is_changing_hands)
+    return;
+  char text[ID_TEXT_BYTES], url[URL_BYTES];
+  id_format(&session->id, text);
+  g_snprintf(url, sizeof url, "%s/sessions/%s/jobs", hub->base_url, text);
+  struct jobs_path_options options = {
+      .url = url, .session = &session->id, .tls = hub->tls, .on_knock = jobs_knock, .context = hub};
   struct error error;
-  if (!session->outbox || hub->is_changing_hands || outbox_listen(session->outbox, hub->tls, &error) == STATUS_OK)
-    return;
-  if (session->link != SESSION_APART) /* its pipes are on their way out, and need it until then */
-    return;
-  g_queue_push_tail(&hub->unserved, session->outbox);
-  pthread_cond_signal(&hub->closer_wakes);
-  session->outbox = NULL;
+  if (jobs_path_open(&options, &session->path, &error) != STATUS_OK)
+    session->path = NULL;
 }
 
 static void transport_session_open(void *context, const struct id *id, const uint8_t token_hash[32]) {
   struct hub *hub = context;
   pthread_mutex_lock(&hub->lock);
   if (g_hash_table_size(hub->sessions) < hub->options.sessions_max && !g_hash_table_contains(hub->sessions, id)) {
-    struct seat *session = seat_new(hub, id, token_hash);
-    char text[ID_TEXT_BYTES], url[URL_BYTES];
-    id_format(id, text);
-    g_snprintf(url, sizeof url, "%s/sessions/%s/jobs", hub->base_url, text);
-    struct outbox_options outbox = {.url = url, .on_pipe = on_jobs_pipe, .context = session, .total_bytes = &hub->unsent_bytes};
-    struct error error;
-    if (outbox_open(&outbox, &session->outbox, &error) != STATUS_OK)
-      session->outbox = NULL;
+    struct seat *session = seat_new(id, token_hash);
     serve_path(hub, session);
     g_hash_table_insert(hub->sessions, &session->id, session);
     g_hash_table_insert(hub->by_token, session->token_hash, session);
@@ -356,41 +350,15 @@ void hub_detach(struct hub *hub, const struct id *id, uint64_t connection) {
 
 /* ---- life ---- */
 
-/* Moves what waits to be closed to empty queues, and its listeners to the array. False: there is nothing. Under `lock`. */
-static bool take_closing(struct hub *hub, GQueue *out_unserved, GQueue *out_seats, GArray *out_listeners) {
-  *out_unserved = hub->unserved;
-  *out_seats = hub->closing;
-  g_queue_init(&hub->unserved);
-  g_queue_init(&hub->closing);
-  for (GList *item = out_seats->head; item; item = item->next) {
-    struct seat *session = item->data;
-    nng_listener listener = NNG_LISTENER_INITIALIZER;
-    if (session->outbox)
-      listener = outbox_take_listener(session->outbox);
-    g_array_append_val(out_listeners, listener);
-  }
-  return out_unserved->length + out_seats->length > 0;
-}
-
 /* Without a lock: nng waits until nobody is knocking. nng 1.5 frees a listener of a port that goes on even while it handles a
  * request for its path (ws_listener_free beside ws_handler), and dies of it: no request may be under way. */
-static void close_listeners(GArray *listeners, int64_t patience_ms) {
+static void close_listeners(GPtrArray *paths, nng_listener reports, int64_t patience_ms) {
   if (!guard_bar(patience_ms, CLOSE_WAIT_MS))
     g_debug("connections to the workers' port would not go within %d ms", CLOSE_WAIT_MS);
-  for (guint i = 0; i < listeners->len; i++)
-    nng_listener_close(g_array_index(listeners, nng_listener, i)); /* one that is gone already does no harm */
+  nng_listener_close(reports); /* none does no harm */
+  for (guint i = 0; i < paths->len; i++)
+    jobs_path_free(paths->pdata[i]);
   guard_unbar();
-}
-
-static void close_all(GQueue *unserved, GQueue *seats, GArray *listeners, int64_t patience_ms) {
-  if (listeners->len > 0)
-    close_listeners(listeners, patience_ms);
-  struct outbox *outbox;
-  while ((outbox = g_queue_pop_head(unserved)))
-    outbox_close(outbox);
-  struct seat *session;
-  while ((session = g_queue_pop_head(seats)))
-    seat_free(session);
 }
 
 /* Waits for the time of the next closing. Under `lock`. */
@@ -407,16 +375,22 @@ static void *run_closer(void *context) {
   struct hub *hub = context;
   pthread_mutex_lock(&hub->lock);
   for (;;) {
-    GQueue unserved, seats;
-    GArray *listeners = g_array_new(FALSE, FALSE, sizeof(nng_listener));
     bool last = hub->closer_ends;
-    bool found = take_closing(hub, &unserved, &seats, listeners);
+    GQueue seats = hub->closing;
+    bool found = seats.length > 0;
+    g_queue_init(&hub->closing);
+    GPtrArray *paths = g_ptr_array_new();
+    for (GList *item = seats.head; item; item = item->next)
+      g_ptr_array_add(paths, seat_take_path(item->data));
     if (found) {
       pthread_mutex_unlock(&hub->lock);
-      close_all(&unserved, &seats, listeners, last ? 0 : CLOSE_PATIENCE_MS);
+      close_listeners(paths, (nng_listener)NNG_LISTENER_INITIALIZER, last ? 0 : CLOSE_PATIENCE_MS);
+      struct seat *session;
+      while ((session = g_queue_pop_head(&seats)))
+        seat_free(session);
       pthread_mutex_lock(&hub->lock);
     }
-    g_array_free(listeners, TRUE);
+    g_ptr_array_free(paths, TRUE);
     if (found)
       pause_closer(hub);
     else if (last)
@@ -428,20 +402,7 @@ static void *run_closer(void *context) {
   return NULL;
 }
 
-/* The address to bind, and nng's URL: always the wildcard of its family (bind.h tells why). False: not an IP address. */
-static bool find_address(struct hub *hub) {
-  struct sockaddr_storage *out_address = &hub->address;
-  const char *host = hub->options.listen_host;
-  if (!host || !*host || g_str_equal(host, "localhost"))
-    host = "127.0.0.1";
-  memset(out_address, 0, sizeof *out_address);
-  if (inet_pton(AF_INET, host, &((struct sockaddr_in *)out_address)->sin_addr) == 1)
-    out_address->ss_family = AF_INET;
-  else if (inet_pton(AF_INET6, host, &((struct sockaddr_in6 *)out_address)->sin6_addr) == 1)
-    out_address->ss_family = AF_INET6;
-  return out_address->ss_family != 0;
-}
-
+/* nng's URL has always the wildcard of the address' family: bind.h tells why. */
 static void set_base_url(struct hub *hub) {
   g_snprintf(hub->base_url, sizeof hub->base_url, "%s://%s:%u", hub->tls ? "wss" : "ws",
              hub->address.ss_family == AF_INET ? "*" : "[::]", (unsigned)hub->port);
@@ -495,25 +456,9 @@ static int open_reports(struct hub *hub) {
   return code;
 }
 
-/* At least TLS 1.2; 1.3 where nng's engine has it. */
-static int tls_config(const struct tls_texts *texts, nng_tls_config **out_config) {
-  nng_tls_config *config;
-  int code = nng_tls_config_alloc(&config, NNG_TLS_MODE_SERVER);
-  if (code != 0)
-    return code;
-  if ((code = nng_tls_config_version(config, NNG_TLS_1_2, NNG_TLS_1_3)) == 0 &&
-      (code = nng_tls_config_own_cert(config, texts->certificate, texts->key, NULL)) == 0 && texts->client_ca &&
-      (code = nng_tls_config_ca_chain(config, texts->client_ca, NULL)) == 0)
-    code = nng_tls_config_auth_mode(config, NNG_TLS_AUTH_MODE_REQUIRED);
-  if (code == 0)
-    *out_config = config;
-  else
-    nng_tls_config_free(config);
-  return code;
-}
-
 static void hub_free(struct hub *hub) {
   nng_aio_free(hub->receiving);
+  outboxes_free(hub->outboxes);
   if (hub->tls)
     nng_tls_config_free(hub->tls);
   g_hash_table_destroy(hub->pipes);
@@ -529,7 +474,7 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   struct hub *hub = g_new0(struct hub, 1);
   hub->options = *options;
   hub->port = options->port;
-  if (!find_address(hub)) {
+  if (!bind_parse_address(options->listen_host, &hub->address)) {
     error_set(error, STATUS_INVALID_ARGUMENT, "listen", "'%s' is no IP address to listen on", options->listen_host);
     g_free(hub);
     return STATUS_INVALID_ARGUMENT;
@@ -542,9 +487,9 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   hub->sessions = g_hash_table_new(id_hash, id_equal_pointers);
   hub->by_token = g_hash_table_new(secret_key_hash, secret_key_equal);
   hub->pipes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-  g_queue_init(&hub->unserved);
   g_queue_init(&hub->closing);
-  int code = options->tls ? tls_config(options->tls, &hub->tls) : 0;
+  hub->outboxes = outboxes_new(jobs_gone, hub);
+  int code = options->tls ? peer_tls_config(options->tls, &hub->tls) : 0;
   set_base_url(hub);
   if (code == 0 && (code = nng_aio_alloc(&hub->receiving, received, hub)) == 0)
     code = open_reports(hub);
@@ -562,23 +507,23 @@ enum status hub_open(const struct hub_options *options, struct hub **out_hub, st
   return STATUS_OK;
 }
 
+/* Ends all WebSockets too: those of the reports end with their listener. */
 static void stop_listening(struct hub *hub) {
-  GArray *listeners = g_array_new(FALSE, FALSE, sizeof(nng_listener));
-  GHashTableIter iterator;
-  gpointer value;
+  GPtrArray *paths = g_ptr_array_new();
   pthread_mutex_lock(&hub->lock);
-  g_array_append_val(listeners, hub->reports_listener);
-  g_hash_table_iter_init(&iterator, hub->sessions);
-  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
-    struct seat *session = value;
-    if (session->outbox) {
-      nng_listener listener = outbox_take_listener(session->outbox);
-      g_array_append_val(listeners, listener);
-    }
-  }
+  GList *sessions = g_hash_table_get_values(hub->sessions);
+  for (GList *item = sessions; item; item = item->next)
+    g_ptr_array_add(paths, seat_take_path(item->data));
+  g_list_free(sessions);
   pthread_mutex_unlock(&hub->lock);
-  close_listeners(listeners, 0);
-  g_array_free(listeners, TRUE);
+  close_listeners(paths, hub->reports_listener, 0);
+  g_ptr_array_free(paths, TRUE);
+  pthread_mutex_lock(&hub->lock);
+  sessions = g_hash_table_get_values(hub->sessions);
+  for (GList *item = sessions; item; item = item->next)
+    seat_break_jobs(item->data);
+  g_list_free(sessions);
+  pthread_mutex_unlock(&hub->lock);
 }
 
 /* The port may stay in use for a moment after its last listener was closed. */
@@ -594,7 +539,7 @@ static int bind_port_again(struct hub *hub) {
 enum status hub_set_tls(struct hub *hub, const struct tls_texts *tls, struct error *error) {
   nng_tls_config *config;
   g_assert(hub->tls);
-  int code = tls_config(tls, &config);
+  int code = peer_tls_config(tls, &config);
   if (code != 0)
     return error_set(error, STATUS_INVALID_ARGUMENT, NULL, "the worker port can't use these certificates: %s",
                      nng_strerror(code));

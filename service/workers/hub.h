@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hub.h: where worker processes are connected. It joins each session to one connection at a time: a pair of WebSocket paths over
- * nng
- * (/sessions/<id>/jobs and /reports on one port) or a gRPC Attach stream that rpc hands in; the engine does not care which. It
- * checks the session token before anything else, sends what the engine releases, passes on what workers report, and refuses to
- * know what is in either. Threads: any. Callbacks towards the engine come from nng's threads. hub_close blocks (nng_close takes
- * up to 50 ms a listener). */
+/* hub.h: where worker processes are connected. It joins each session to one connection at a time: a pair of WebSockets over nng
+ * (on the paths /sessions/<id>/jobs and /reports of one port) or a gRPC Attach stream that rpc hands in; the engine does not care
+ * which. It checks the session token before anything else, sends what the engine releases, passes on what workers report, and
+ * refuses to know what is in either. Threads: any. Callbacks towards the engine come from nng's threads. hub_close blocks until
+ * those have left them. */
 #ifndef MILLRACE_WORKERS_HUB_H
 #define MILLRACE_WORKERS_HUB_H
 

@@ -1,26 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Two hold an outbox: the watch for its end, from outbox_new until on_end has returned, and the send that is under way. The last
+ * one frees it, from nng's callbacks, where an operation can't be waited for: nng's reaper does that.
+ *
+ * The stream is freed as soon as its end is known: that is what ends a send whose peer has stopped reading. */
 #include "workers/outbox.h"
 
 #include <glib.h>
-#include <nng/protocol/pipeline0/push.h>
-#include <nng/transport/ws/websocket.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
-/* A worker has nothing to say on the jobs path. */
-enum { UNEXPECTED_BYTES_MAX = 1024 };
+struct outboxes {
+  void (*on_end)(void *context, struct outbox *outbox);
+  void *context;
+  atomic_size_t bytes;
+  pthread_mutex_t mutex;
+  pthread_cond_t none_left;
+  size_t count;
+};
 
 struct outbox {
-  nng_socket socket;
-  nng_listener listener; /* id 0: none */
-  char *url;
-  nng_aio *aio; /* one send at a time: what waits stays ours, and can be forgotten */
-  atomic_size_t *total_bytes;
+  struct outboxes *all;
+  struct id session;
+  nng_aio *send; /* one message at a time: what waits stays ours, and can be forgotten */
+  nng_aio *receive;
   pthread_mutex_t mutex;
-  GQueue waiting; /* nng_msg */
-  size_t bytes;   /* of those waiting and of the one being sent */
+  nng_stream *stream; /* NULL: freed */
+  GQueue waiting;     /* nng_msg */
+  size_t bytes;       /* of those waiting and of the one being sent */
   size_t sending_bytes;
-  bool sending;
+  bool is_sending;
+  bool is_closed; /* nothing is begun on the stream any more */
+  bool has_ended; /* on_end has returned */
 };
+
+/* ---- all of them ---- */
+
+struct outboxes *outboxes_new(void (*on_end)(void *context, struct outbox *outbox), void *context) {
+  struct outboxes *outboxes = g_new0(struct outboxes, 1);
+  outboxes->on_end = on_end;
+  outboxes->context = context;
+  pthread_mutex_init(&outboxes->mutex, NULL);
+  pthread_cond_init(&outboxes->none_left, NULL);
+  return outboxes;
+}
+
+static void count(struct outboxes *outboxes, int change) {
+  pthread_mutex_lock(&outboxes->mutex);
+  outboxes->count += (size_t)change;
+  if (outboxes->count == 0)
+    pthread_cond_signal(&outboxes->none_left);
+  pthread_mutex_unlock(&outboxes->mutex);
+}
+
+void outboxes_free(struct outboxes *outboxes) {
+  pthread_mutex_lock(&outboxes->mutex);
+  while (outboxes->count > 0)
+    pthread_cond_wait(&outboxes->none_left, &outboxes->mutex);
+  pthread_mutex_unlock(&outboxes->mutex);
+  pthread_cond_destroy(&outboxes->none_left);
+  pthread_mutex_destroy(&outboxes->mutex);
+  g_free(outboxes);
+}
+
+/* ---- one; under its mutex ---- */
 
 static size_t cost(const nng_msg *message) {
   return nng_msg_len(message) + OUTBOX_MESSAGE_OVERHEAD_BYTES;
@@ -28,94 +70,127 @@ static size_t cost(const nng_msg *message) {
 
 static void discharge(struct outbox *outbox, size_t bytes) {
   outbox->bytes -= bytes;
-  atomic_fetch_sub(outbox->total_bytes, bytes);
-}
-
-static void send_next(struct outbox *outbox) {
-  nng_msg *message = g_queue_pop_head(&outbox->waiting);
-  outbox->sending = message != NULL;
-  if (!message)
-    return;
-  outbox->sending_bytes = cost(message);
-  nng_aio_set_msg(outbox->aio, message);
-  nng_send_aio(outbox->socket, outbox->aio);
-}
-
-static void sent(void *context) {
-  struct outbox *outbox = context;
-  pthread_mutex_lock(&outbox->mutex);
-  int result = nng_aio_result(outbox->aio);
-  if (result != 0) /* cancelled or closed: the message is still ours */
-    nng_msg_free(nng_aio_get_msg(outbox->aio));
-  discharge(outbox, outbox->sending_bytes);
-  outbox->sending_bytes = 0;
-  if (result == NNG_ECLOSED)
-    outbox->sending = false;
-  else
-    send_next(outbox);
-  pthread_mutex_unlock(&outbox->mutex);
-}
-
-static enum status failed(struct error *error, const char *url, int code) {
-  return error_set(error, STATUS_UNAVAILABLE, NULL, "cannot listen on %s: %s", url, nng_strerror(code));
-}
-
-enum status outbox_open(const struct outbox_options *options, struct outbox **out_outbox, struct error *error) {
-  nng_socket socket;
-  int code = nng_push0_open(&socket);
-  if (code != 0)
-    return failed(error, options->url, code);
-  struct outbox *outbox = g_new0(struct outbox, 1);
-  outbox->socket = socket;
-  outbox->url = g_strdup(options->url);
-  outbox->total_bytes = options->total_bytes;
-  pthread_mutex_init(&outbox->mutex, NULL);
-  g_queue_init(&outbox->waiting);
-  if ((code = nng_aio_alloc(&outbox->aio, sent, outbox)) == 0 &&
-      (code = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, UNEXPECTED_BYTES_MAX)) == 0 &&
-      (code = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_PRE, options->on_pipe, options->context)) == 0 &&
-      (code = nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, options->on_pipe, options->context)) == 0 &&
-      (code = nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, options->on_pipe, options->context)) == 0) {
-    *out_outbox = outbox;
-    return STATUS_OK;
-  }
-  outbox_close(outbox);
-  return failed(error, options->url, code);
-}
-
-enum status outbox_listen(struct outbox *outbox, nng_tls_config *tls, struct error *error) {
-  nng_listener listener;
-  int code = nng_listener_create(&listener, outbox->socket, outbox->url);
-  if (code != 0)
-    return failed(error, outbox->url, code);
-  if (tls)
-    code = nng_listener_set_ptr(listener, NNG_OPT_TLS_CONFIG, tls);
-  if (code == 0)
-    code = nng_listener_start(listener, 0);
-  if (code != 0) {
-    nng_listener_close(listener);
-    return failed(error, outbox->url, code);
-  }
-  outbox->listener = listener;
-  return STATUS_OK;
-}
-
-nng_listener outbox_take_listener(struct outbox *outbox) {
-  nng_listener listener = outbox->listener;
-  outbox->listener = (nng_listener)NNG_LISTENER_INITIALIZER;
-  return listener;
+  atomic_fetch_sub(&outbox->all->bytes, bytes);
 }
 
 /* Charges a message of `bytes`, unless that would pass a limit. */
 static bool charge(struct outbox *outbox, size_t bytes) {
   if (outbox->bytes + bytes > OUTBOX_BYTES_MAX)
     return false;
-  if (atomic_fetch_add(outbox->total_bytes, bytes) + bytes > OUTBOXES_BYTES_MAX) {
-    atomic_fetch_sub(outbox->total_bytes, bytes);
+  if (atomic_fetch_add(&outbox->all->bytes, bytes) + bytes > OUTBOXES_BYTES_MAX) {
+    atomic_fetch_sub(&outbox->all->bytes, bytes);
     return false;
   }
   outbox->bytes += bytes;
   return true;
+}
+
+static void send_next(struct outbox *outbox) {
+  nng_msg *message = g_queue_pop_head(&outbox->waiting);
+  outbox->is_sending = message != NULL;
+  if (!message)
+    return;
+  outbox->sending_bytes = cost(message);
+  nng_aio_set_msg(outbox->send, message);
+  nng_stream_send(outbox->stream, outbox->send);
+}
+
+static void shut(struct outbox *outbox) {
+  nng_msg *message;
+  while ((message = g_queue_pop_head(&outbox->waiting))) {
+    discharge(outbox, cost(message));
+    nng_msg_free(message);
+  }
+  if (!outbox->is_closed)
+    nng_stream_close(outbox->stream);
+  outbox->is_closed = true;
+}
+
+/* ---- its end ---- */
+
+/* Gives the mutex back, and frees the outbox if nobody holds it any more. */
+static void let_go(struct outbox *outbox) {
+  bool is_free = outbox->has_ended && !outbox->is_sending;
+  pthread_mutex_unlock(&outbox->mutex);
+  if (!is_free)
+    return;
+  struct outboxes *all = outbox->all;
+  nng_aio_reap(outbox->send);
+  nng_aio_reap(outbox->receive);
+  pthread_mutex_destroy(&outbox->mutex);
+  g_free(outbox);
+  count(all, -1);
+}
+
+static void end(struct outbox *outbox) {
+  pthread_mutex_lock(&outbox->mutex);
+  shut(outbox);
+  nng_stream_free(outbox->stream);
+  outbox->stream = NULL;
+  pthread_mutex_unlock(&outbox->mutex);
+  outbox->all->on_end(outbox->all->context, outbox);
+  pthread_mutex_lock(&outbox->mutex);
+  outbox->has_ended = true;
+  let_go(outbox);
+}
+
+static void sent(void *context) {
+  struct outbox *outbox = context;
+  pthread_mutex_lock(&outbox->mutex);
+  if (nng_aio_result(outbox->send) != 0) {
+    nng_msg_free(nng_aio_get_msg(outbox->send)); /* still ours */
+    nng_aio_set_msg(outbox->send, NULL);
+    shut(outbox);
+  }
+  discharge(outbox, outbox->sending_bytes);
+  outbox->sending_bytes = 0;
+  send_next(outbox); /* nothing waits once it is shut */
+  let_go(outbox);
+}
+
+static void received(void *context) {
+  struct outbox *outbox = context;
+  if (nng_aio_result(outbox->receive) == 0)
+    nng_msg_free(nng_aio_get_msg(outbox->receive));
+  end(outbox);
+}
+
+/* ---- what others call ---- */
+
+void outbox_refuse(nng_stream *take_stream) {
+  nng_stream_close(take_stream);
+  nng_stream_free(take_stream);
+}
+
+struct outbox *outbox_new(struct outboxes *outboxes, nng_stream *take_stream, const struct id *session) {
+  struct outbox *outbox = g_new0(struct outbox, 1);
+  if (nng_aio_alloc(&outbox->send, sent, outbox) != 0 || nng_aio_alloc(&outbox->receive, received, outbox) != 0) {
+    nng_aio_free(outbox->send);
+    g_free(outbox);
+    outbox_refuse(take_stream);
+    return NULL;
+  }
+  outbox->all = outboxes;
+  outbox->session = *session;
+  outbox->stream = take_stream;
+  pthread_mutex_init(&outbox->mutex, NULL);
+  g_queue_init(&outbox->waiting);
+  count(outboxes, 1);
+  return outbox;
+}
+
+void outbox_watch(struct outbox *outbox) {
+  pthread_mutex_lock(&outbox->mutex);
+  bool is_closed = outbox->is_closed; /* nng would never tell of an end that it has told of already */
+  if (!is_closed)
+    nng_stream_recv(outbox->stream, outbox->receive);
+  pthread_mutex_unlock(&outbox->mutex);
+  if (is_closed)
+    end(outbox);
+}
+
+const struct id *outbox_session(const struct outbox *outbox) {
+  return &outbox->session;
 }
 
 bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length) {
@@ -127,40 +202,21 @@ bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length) {
     return false;
   }
   pthread_mutex_lock(&outbox->mutex);
-  bool taken = charge(outbox, cost(message));
+  bool is_closed = outbox->is_closed;
+  bool taken = !is_closed && charge(outbox, cost(message));
   if (taken) {
     g_queue_push_tail(&outbox->waiting, message);
-    if (!outbox->sending)
+    if (!outbox->is_sending)
       send_next(outbox);
   }
   pthread_mutex_unlock(&outbox->mutex);
   if (!taken)
     nng_msg_free(message);
-  return taken;
-}
-
-void outbox_clear(struct outbox *outbox) {
-  pthread_mutex_lock(&outbox->mutex);
-  nng_msg *message;
-  while ((message = g_queue_pop_head(&outbox->waiting))) {
-    discharge(outbox, cost(message));
-    nng_msg_free(message);
-  }
-  /* Takes the one being sent out of the socket at once, if it still waits there for a pipe; `sent` frees it a little later. */
-  if (outbox->sending)
-    nng_aio_cancel(outbox->aio);
-  pthread_mutex_unlock(&outbox->mutex);
+  return taken || is_closed;
 }
 
 void outbox_close(struct outbox *outbox) {
-  if (!outbox)
-    return;
-  nng_close(outbox->socket);
-  if (outbox->aio)
-    nng_aio_stop(outbox->aio);
-  outbox_clear(outbox);
-  nng_aio_free(outbox->aio);
-  pthread_mutex_destroy(&outbox->mutex);
-  g_free(outbox->url);
-  g_free(outbox);
+  pthread_mutex_lock(&outbox->mutex);
+  shut(outbox);
+  pthread_mutex_unlock(&outbox->mutex);
 }

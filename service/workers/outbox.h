@@ -1,42 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* outbox.h: one session's PUSH socket with its path, and the messages that wait for it. It keeps their order, never blocks the
- * sender and refuses to hold more than its limits. Threads: any, except outbox_close, which blocks (nng_close takes up to 50 ms).
- * Errors: STATUS_UNAVAILABLE when the path can't be served. */
+/* outbox.h: a WebSocket on which jobs go out to one worker, and the messages that wait for it. It keeps their order, never blocks
+ * the sender and refuses to hold more than its limits. A worker has nothing to say there: what it says, and its end, is the end.
+ *
+ * nng's streams and not its push sockets: those of nng 1.5 keep a connection that has ended and write to it after it was freed.
+ * Threads: any. on_end comes from nng's threads, without a lock. Errors: none. */
 #ifndef MILLRACE_WORKERS_OUTBOX_H
 #define MILLRACE_WORKERS_OUTBOX_H
 
 #include <nng/nng.h>
-#include <nng/supplemental/tls/tls.h>
-#include <stdatomic.h>
 
-#include "core/error.h"
+#include "core/id.h"
 
 enum {
-  OUTBOX_BYTES_MAX = 64 * 1024 * 1024,    /* unsent, of one session */
-  OUTBOXES_BYTES_MAX = 256 * 1024 * 1024, /* unsent, of all sessions together */
+  OUTBOX_BYTES_MAX = 64 * 1024 * 1024,    /* unsent, of one */
+  OUTBOXES_BYTES_MAX = 256 * 1024 * 1024, /* unsent, of all together */
   OUTBOX_MESSAGE_OVERHEAD_BYTES = 256,    /* what an unsent message costs beside its bytes */
+  OUTBOX_UNEXPECTED_BYTES_MAX = 1024,     /* what a worker may say before it is cut off */
 };
 
 struct outbox;
+struct outboxes; /* all of a hub's */
 
-struct outbox_options {
-  const char *url;                                           /* to listen on, path included */
-  void (*on_pipe)(nng_pipe pipe, nng_pipe_ev event, void *); /* told of pipes about to be added and of pipes gone */
-  void *context;
-  atomic_size_t *total_bytes; /* unsent bytes of all outboxes; outlives them */
-};
+/* `on_end` is told of each, once, after its connection has ended, whoever ended it; then it is no more. */
+struct outboxes *outboxes_new(void (*on_end)(void *context, struct outbox *outbox), void *context);
+/* Blocks until none is left: closed is enough. */
+void outboxes_free(struct outboxes *outboxes);
 
-/* Heap. Listens to nobody yet. */
-enum status outbox_open(const struct outbox_options *options, struct outbox **out_outbox, struct error *error) STATUS_CHECK;
-/* Listens on its path. Pipes may knock as soon as this runs, before it has returned. `tls` NULL: no encryption. */
-enum status outbox_listen(struct outbox *outbox, nng_tls_config *tls, struct error *error) STATUS_CHECK;
-/* The listener, which is the caller's to close from now on: that blocks until nobody is knocking, and closes the pipes. */
-nng_listener outbox_take_listener(struct outbox *outbox);
-/* Sends to whichever pipe stands, after all sent before. Copies. False: a limit would be passed; nothing was taken. */
+/* Of a session's worker that has just come, whose stream it takes. NULL: no memory; the stream is gone. */
+struct outbox *outbox_new(struct outboxes *outboxes, nng_stream *take_stream, const struct id *session);
+/* From now on on_end may come, even before this has returned. Call it once. */
+void outbox_watch(struct outbox *outbox);
+const struct id *outbox_session(const struct outbox *outbox);
+/* Sends after all sent before. Copies. False: a limit would be passed; nothing was taken. What is sent after the end is lost. */
 bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length);
-/* Forgets what was not handed to a pipe yet: none of it reaches a pipe that is added after this returns. */
-void outbox_clear(struct outbox *outbox);
-/* Blocks until no callback runs any more; frees. NULL is fine. */
+/* Ends the connection, and forgets what was not sent yet. */
 void outbox_close(struct outbox *outbox);
+/* Ends a stream that has no outbox. */
+void outbox_refuse(nng_stream *take_stream);
 
 #endif

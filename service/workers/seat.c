@@ -9,9 +9,8 @@ static bool pipe_stands(nng_pipe pipe) {
   return pipe.id != 0;
 }
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]) {
+struct seat *seat_new(const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]) {
   struct seat *session = g_new0(struct seat, 1);
-  session->hub = hub;
   session->id = *id;
   memcpy(session->token_hash, token_hash, SECRET_HASH_BYTES);
   g_queue_init(&session->early);
@@ -26,35 +25,35 @@ static void forget_early(struct seat *session) {
 }
 
 void seat_free(struct seat *session) {
-  outbox_close(session->outbox);
   forget_early(session);
   g_free(session);
 }
 
-/* nng 1.5 puts a pipe that is closed while its push socket takes it in on that socket's list for good, and it dies of what is
- * there when the pipe is freed: such a pipe is closed by seat_started. */
-static void shut_pipe(struct seat *session, nng_pipe pipe) {
-  if (pipe.id == session->starting)
-    session->is_doomed = true;
-  else
-    nng_pipe_close(pipe);
+struct jobs_path *seat_take_path(struct seat *session) {
+  struct jobs_path *path = session->path;
+  session->path = NULL;
+  return path;
 }
 
-static void close_pipe(struct seat *session, enum pipe_kind kind) {
-  if (!pipe_stands(session->pipes[kind]))
+static void close_jobs(struct seat *session) {
+  if (session->jobs)
+    outbox_close(session->jobs);
+  session->jobs = NULL;
+}
+
+static void close_reports(struct seat *session) {
+  if (!pipe_stands(session->reports))
     return;
-  shut_pipe(session, session->pipes[kind]);
-  session->pipes[kind] = no_pipe;
-  if (kind == PIPE_REPORTS)
-    forget_early(session);
+  nng_pipe_close(session->reports);
+  session->reports = no_pipe;
+  forget_early(session);
 }
 
 uint64_t seat_end(struct seat *session) {
   uint64_t ended = session->connection;
   if (session->link == SESSION_PAIR) {
-    close_pipe(session, PIPE_JOBS);
-    close_pipe(session, PIPE_REPORTS);
-    outbox_clear(session->outbox);
+    close_jobs(session);
+    close_reports(session);
   } else if (session->link == SESSION_STREAM) {
     session->stream.close(session->stream.context);
   }
@@ -65,60 +64,64 @@ uint64_t seat_end(struct seat *session) {
 
 void seat_shut(struct seat *session) {
   seat_end(session);
-  close_pipe(session, PIPE_JOBS);
-  close_pipe(session, PIPE_REPORTS);
+  close_jobs(session);
+  close_reports(session);
 }
 
 void seat_break(struct seat *session) {
   if (session->link == SESSION_STREAM)
     session->stream.close(session->stream.context);
   if (session->link == SESSION_PAIR) {
-    shut_pipe(session, session->pipes[PIPE_JOBS]);
-    shut_pipe(session, session->pipes[PIPE_REPORTS]);
+    outbox_close(session->jobs);
+    nng_pipe_close(session->reports);
   }
 }
 
-void seat_break_pipe(struct seat *session, enum pipe_kind kind) {
-  if (pipe_stands(session->pipes[kind]))
-    shut_pipe(session, session->pipes[kind]);
+void seat_break_jobs(struct seat *session) {
+  if (session->jobs)
+    outbox_close(session->jobs);
 }
 
-void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
-               uint64_t *out_begun) {
-  *out_ended = session->link == SESSION_PAIR ? seat_end(session) : 0;
-  *out_begun = 0;
-  close_pipe(session, kind);
-  session->pipes[kind] = pipe;
-  if (kind == PIPE_JOBS) {
-    session->starting = pipe.id; /* the only one: a listener takes in one after the other */
-    session->is_doomed = false;
-  }
-  if (!pipe_stands(session->pipes[PIPE_JOBS]) || !pipe_stands(session->pipes[PIPE_REPORTS]))
-    return;
+/* Makes a connection of both, once they are there. */
+static uint64_t pair_up(struct seat *session, uint64_t number, uint64_t *out_ended) {
+  if (!session->jobs || !pipe_stands(session->reports))
+    return 0;
   if (session->link == SESSION_STREAM)
     *out_ended = seat_end(session);
   session->link = SESSION_PAIR;
-  session->connection = *out_begun = number;
+  session->connection = number;
+  return number;
 }
 
-void seat_started(struct seat *session, nng_pipe pipe) {
-  if (session->starting != pipe.id)
-    return;
-  session->starting = 0;
-  if (session->is_doomed)
-    nng_pipe_close(pipe);
+uint64_t seat_join_jobs(struct seat *session, struct outbox *jobs, uint64_t number, uint64_t *out_ended) {
+  *out_ended = session->link == SESSION_PAIR ? seat_end(session) : 0;
+  close_jobs(session);
+  session->jobs = jobs;
+  return pair_up(session, number, out_ended);
 }
 
-uint64_t seat_part(struct seat *session, nng_pipe pipe) {
-  if (session->starting == pipe.id)
-    session->starting = 0;
-  for (enum pipe_kind kind = PIPE_JOBS; kind < PIPE_KINDS; kind++) {
-    if (session->pipes[kind].id != pipe.id)
-      continue;
-    if (session->link == SESSION_PAIR)
-      return seat_end(session);
-    close_pipe(session, kind);
-  }
+uint64_t seat_join_reports(struct seat *session, nng_pipe reports, uint64_t number, uint64_t *out_ended) {
+  *out_ended = session->link == SESSION_PAIR ? seat_end(session) : 0;
+  close_reports(session);
+  session->reports = reports;
+  return pair_up(session, number, out_ended);
+}
+
+uint64_t seat_part_jobs(struct seat *session, const struct outbox *jobs) {
+  if (session->jobs != jobs)
+    return 0;
+  if (session->link == SESSION_PAIR)
+    return seat_end(session);
+  close_jobs(session);
+  return 0;
+}
+
+uint64_t seat_part_reports(struct seat *session, nng_pipe reports) {
+  if (session->reports.id != reports.id)
+    return 0;
+  if (session->link == SESSION_PAIR)
+    return seat_end(session);
+  close_reports(session);
   return 0;
 }
 
@@ -140,7 +143,7 @@ bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length) {
     session->stream.send(session->stream.context, take_bytes, length);
     return true;
   }
-  bool sent = outbox_send(session->outbox, take_bytes, length);
+  bool sent = outbox_send(session->jobs, take_bytes, length);
   g_free(take_bytes);
   return sent;
 }

@@ -2,11 +2,11 @@
 /* seat.h: what the hub knows of one session: its token and how it is connected. Private to the hub, which calls everything under
  * its lock.
  *
- *   APART --both pipes stand--> PAIR      APART --hub_attach--> STREAM
- *   PAIR --a pipe goes, another knocks, drop--> APART: both pipes are closed, a new one waits for its partner
+ *   APART --both WebSockets stand--> PAIR      APART --hub_attach--> STREAM
+ *   PAIR --one goes, another knocks, drop--> APART: both are closed, a new one waits for its partner
  *   STREAM --it goes, drop--> APART;  a pair or a newer stream takes its place
  *
- * A connection is a pair or a stream and has a number of its own; it ends as a whole. A lone pipe is no connection.
+ * A connection is a pair or a stream and has a number of its own; it ends as a whole. A lone WebSocket is none.
  * Threads: the hub's lock. */
 #ifndef MILLRACE_WORKERS_SEAT_H
 #define MILLRACE_WORKERS_SEAT_H
@@ -15,56 +15,54 @@
 
 #include "core/secret.h"
 #include "workers/hub.h"
+#include "workers/jobs_path.h"
 #include "workers/outbox.h"
 
 enum {
-  SESSION_EARLY_MESSAGES_MAX = 16, /* kept of a reports pipe that waits for its jobs pipe */
+  SESSION_EARLY_MESSAGES_MAX = 16, /* kept of a reports pipe that waits for its partner */
 };
 
-enum pipe_kind { PIPE_JOBS, PIPE_REPORTS, PIPE_KINDS };
 enum session_link { SESSION_APART, SESSION_PAIR, SESSION_STREAM };
 
 struct seat {
   struct id id;
   uint8_t token_hash[SECRET_HASH_BYTES];
-  struct hub *hub;
-  struct outbox *outbox;
+  struct jobs_path *path; /* NULL: not served */
   enum session_link link;
-  uint64_t connection;        /* 0: apart */
-  nng_pipe pipes[PIPE_KINDS]; /* id 0: none */
-  uint32_t starting;          /* id of the jobs pipe that nng has not taken into its socket yet; 0: none */
-  bool is_doomed;             /* that pipe is to be closed */
-  struct hub_stream stream;   /* while link is SESSION_STREAM */
-  GQueue early;               /* nng_msg: came before the jobs pipe did */
+  uint64_t connection;      /* 0: apart */
+  struct outbox *jobs;      /* NULL: none; until its end is known */
+  nng_pipe reports;         /* id 0: none */
+  struct hub_stream stream; /* while link is SESSION_STREAM */
+  GQueue early;             /* nng_msg: came before the partner did */
   size_t early_bytes;
   int64_t second; /* the current one, and what came in it */
   uint32_t second_messages;
 };
 
-struct seat *seat_new(struct hub *hub, const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]);
-/* Blocks: see outbox_close. */
+struct seat *seat_new(const struct id *id, const uint8_t token_hash[SECRET_HASH_BYTES]);
 void seat_free(struct seat *session);
+/* The path, or NULL: the caller's to free from now on. */
+struct jobs_path *seat_take_path(struct seat *session);
 
-/* Takes a pipe in; what is replaced is closed. `*out_ended` and `*out_begun` are the connections that ended and began by it, or
- * 0; `number` is what a new one would be called. */
-void seat_join(struct seat *session, enum pipe_kind kind, nng_pipe pipe, uint64_t number, uint64_t *out_ended,
-               uint64_t *out_begun);
-/* nng has taken the jobs pipe into its socket. */
-void seat_started(struct seat *session, nng_pipe pipe);
-/* A pipe is gone. Returns the connection that ended by it, or 0. */
-uint64_t seat_part(struct seat *session, nng_pipe pipe);
+/* Takes one of the two WebSockets in; what is replaced is closed. Returns the connection that began by it, which is called
+ * `number`, or 0; `*out_ended` is the one that ended by it, or 0. */
+uint64_t seat_join_jobs(struct seat *session, struct outbox *jobs, uint64_t number, uint64_t *out_ended);
+uint64_t seat_join_reports(struct seat *session, nng_pipe reports, uint64_t number, uint64_t *out_ended);
+/* One of them is gone. Returns the connection that ended by it, or 0. */
+uint64_t seat_part_jobs(struct seat *session, const struct outbox *jobs);
+uint64_t seat_part_reports(struct seat *session, nng_pipe reports);
 /* A stream takes the place of whatever stands. Returns the connection that ended by it, or 0. */
 uint64_t seat_attach(struct seat *session, const struct hub_stream *stream, uint64_t number);
 /* The stream is gone: not touched any more. */
 void seat_forget_stream(struct seat *session);
 /* Closes whatever stands. Returns the connection that ended by it, or 0. */
 uint64_t seat_end(struct seat *session);
-/* Closes a lone pipe too. */
+/* Closes a lone WebSocket too. */
 void seat_shut(struct seat *session);
-/* Closes pipes or stream, and leaves it to the news of their end to end the connection. */
+/* Closes the pair or the stream, and leaves it to the news of their end to end the connection. */
 void seat_break(struct seat *session);
-/* The same for one pipe. */
-void seat_break_pipe(struct seat *session, enum pipe_kind kind);
+/* The same for the jobs, paired or not. */
+void seat_break_jobs(struct seat *session);
 /* Sends over the connection that stands. False: it holds too much that is unsent. */
 bool seat_send(struct seat *session, uint8_t *take_bytes, size_t length);
 /* Counts a message that came in. False: more than `per_second_max` did in this second (0: any number may). */
