@@ -87,7 +87,7 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Deregister(self, request, context):
-        """Ends a session; what it still holds is lost to it at once.
+        """Ends a session. What it still holds is lost to it at once; what is on its way to it goes back to its place, uncounted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
