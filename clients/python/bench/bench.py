@@ -33,7 +33,7 @@ from millrace.jobs.service import MillraceQueueBackend  # noqa: E402
 DATA = "x" * 280
 PYTHON_PATH = os.pathsep.join([str(HERE), str(HERE.parent / "src")])
 PREFETCH = 100
-WORKER_PATIENCE_S = 300.0
+PATIENCE_S = 300.0
 
 
 @dataclass
@@ -103,7 +103,7 @@ async def rate_bulk(create: Callable[[int], Awaitable[int]], seconds: float, cou
 
 async def measure_creates(address: str, table: Table, seconds: float) -> None:
     """Millrace's side."""
-    async with Client(address, coalesce=False) as client:
+    async with Client(address, timeout=PATIENCE_S, coalesce=False) as client:
         for row, depth in ((DEPTH_1, 1), (DEPTH_64, 64)):
             table.add("millrace", row, await rate_async(lambda: client.create(spec()), depth, seconds))
 
@@ -115,7 +115,7 @@ async def measure_creates(address: str, table: Table, seconds: float) -> None:
 
         table.add("millrace", BULK, await rate_bulk(bulk, seconds))
         table.add("millrace", STREAM, await rate_bulk(stream, seconds))
-    async with Client(address) as client:
+    async with Client(address, timeout=PATIENCE_S) as client:
         table.add("millrace", COALESCED, await rate_async(lambda: client.create(spec()), 64, seconds))
         jobs = JobManager(MillraceQueueBackend(client))
 
@@ -181,9 +181,9 @@ def measure_celery_creates(table: Table, seconds: float) -> None:
 
 def drain_rate(finished: Callable[[], int], total: int) -> float:
     """Jobs a second, from the first tenth that is done to the last job."""
-    wait_until(lambda: finished() >= total // 10, "the worker gets going", WORKER_PATIENCE_S)
+    wait_until(lambda: finished() >= total // 10, "the worker gets going", PATIENCE_S)
     first, begin = finished(), time.perf_counter()
-    wait_until(lambda: finished() >= total, "the worker gets done", WORKER_PATIENCE_S)
+    wait_until(lambda: finished() >= total, "the worker gets done", PATIENCE_S)
     return (total - first) / (time.perf_counter() - begin)
 
 
