@@ -3,7 +3,8 @@
 
 How fast jobs are created, each acknowledged, and how fast one worker process runs jobs that do nothing. Both systems write to disk before
 they acknowledge (`--durability=sync`; Redis with `appendfsync always`), carry the same payload of about 300 bytes and keep results.
-Every figure is the median of some rounds; each ratio compares with Celery's figure of the same row.
+Every figure is the median of some rounds; each ratio compares with Celery's figure of the same row. The limits are what one create at a
+time is made of: a call that writes nothing, and an append with its fdatasync; nothing that does both, one after the other, is faster.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ DATA = "x" * 280
 PYTHON_PATH = os.pathsep.join([str(HERE), str(HERE.parent / "src")])
 PREFETCH = 100
 PATIENCE_S = 300.0
+RECORD_BYTES = 500  # what a create of this payload adds to the log
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Table:
 DEPTH_1, DEPTH_64 = "create, one at a time", "create, 64 at a time"
 COALESCED, BULK, STREAM = "create, 64 at a time, coalesced", "create in bulk", "create over a stream"
 MANAGER_1, MANAGER_BATCH = "JobManager.enqueue, one at a time", "JobManager.enqueue_batch of 1,000"
+LIMIT_CALL, LIMIT_SYNC, LIMIT = "limit: a call that writes nothing", "limit: append and fdatasync", "limit: both, one after the other"
 WORKER = "run, one process for handlers, prefetch 100"
 WORKER_THREADS, WORKER_ASYNCIO = "run, pool threads (8), prefetch 100", "run, pool asyncio (100), prefetch 100"
 WANTED = {DEPTH_1: 2, DEPTH_64: 5, COALESCED: 10, BULK: 50, WORKER: 5}
@@ -99,6 +102,28 @@ async def rate_bulk(create: Callable[[int], Awaitable[int]], seconds: float, cou
     while (elapsed := time.perf_counter() - begin) < seconds:
         done += await create(count)
     return done / elapsed
+
+
+def rate_sync(folder: pathlib.Path, seconds: float) -> float:
+    """Appends of a create's size to a file, each synced, a second."""
+    done = 0
+    begin = time.perf_counter()
+    with open(folder / "appended", "ab", buffering=0) as file:
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            file.write(b"x" * RECORD_BYTES)
+            os.fdatasync(file.fileno())
+            done += 1
+    return done / elapsed
+
+
+async def measure_limits(folder: pathlib.Path, address: str, table: Table, seconds: float) -> None:
+    """What one create at a time can't be faster than."""
+    async with Client(address) as client:
+        call = await rate_async(client.server_info, 1, seconds)
+    append = rate_sync(folder, seconds)
+    table.add("millrace", LIMIT_CALL, call)
+    table.add("millrace", LIMIT_SYNC, append)
+    table.add("millrace", LIMIT, 1 / (1 / call + 1 / append))
 
 
 async def measure_creates(address: str, table: Table, seconds: float) -> None:
@@ -248,6 +273,7 @@ def main() -> None:
         folder = pathlib.Path(name)
         for number in range(arguments.rounds):
             print(f"round {number + 1}", file=sys.stderr)
+            asyncio.run(measure_limits(folder, address, table, arguments.seconds))
             asyncio.run(measure_creates(address, table, arguments.seconds))
             measure_celery_creates(table, arguments.seconds)
             for row, pool, concurrency in ((WORKER, "processes", 1), (WORKER_THREADS, "threads", 8), (WORKER_ASYNCIO, "asyncio", 100)):
