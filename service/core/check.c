@@ -41,6 +41,8 @@ enum status check_id(const char *text, const char *field, bool required, struct 
     return required ? INVALID(error, field, "%s is required: a UUID", field) : STATUS_OK;
   if (!id_parse(text, &id))
     return INVALID(error, field, "'%.64s' is not a UUID such as 0190f3a2-5c1e-7b2a-8f00-3a1b2c3d4e5f", text);
+  if (id_is_zero(&id))
+    return INVALID(error, field, "the nil UUID stands for no %s; leave it unset, or use a real one", field);
   return STATUS_OK;
 }
 
@@ -201,11 +203,10 @@ static enum status walk_value(const ProtobufCFieldDescriptor *field, const void 
 
 /* Puts the field's name, and the item's number in a list, before the path of what is inside it. */
 static enum status at_field(const ProtobufCFieldDescriptor *field, size_t item, enum status status, struct error *error) {
-  const char *dot = error && error->field[0] != '\0' ? "." : "";
   if (field->label == PROTOBUF_C_LABEL_REPEATED)
-    error_prefix_field(error, "%s[%zu]%s", field->name, item, dot);
+    error_prefix_field(error, "%s[%zu].", field->name, item);
   else
-    error_prefix_field(error, "%s%s", field->name, dot);
+    error_prefix_field(error, "%s.", field->name);
   return status;
 }
 

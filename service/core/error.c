@@ -6,8 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Like g_strlcpy, but never leaves half a character: these texts go into protobuf strings, which must be valid UTF-8. */
+/* Like g_strlcpy, but never leaves half a character, not even where a format has cut one: these texts go into protobuf strings,
+ * which must be valid UTF-8. */
 static void copy_text(char *out, size_t out_bytes, const char *text) {
+  if (!g_utf8_validate(text, -1, NULL)) {
+    char *valid = g_utf8_make_valid(text, -1);
+    copy_text(out, out_bytes, valid);
+    g_free(valid);
+    return;
+  }
   size_t length = strlen(text);
   if (length >= out_bytes) {
     length = out_bytes - 1;
@@ -58,6 +65,9 @@ void error_prefix_field(struct error *error, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text - sizeof error->field, format, arguments);
   va_end(arguments);
+  size_t length = strlen(text);
+  if (!error->field[0] && length > 0 && text[length - 1] == '.') /* nothing is inside */
+    text[length - 1] = '\0';
   g_strlcat(text, error->field, sizeof text);
   copy_text(error->field, sizeof error->field, text);
 }

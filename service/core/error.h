@@ -44,7 +44,7 @@ enum status error_set(struct error *error, enum status status, const char *field
 /* Adds the reason and the subject (either may be NULL) to an error already set. Returns its status. */
 enum status error_reason(struct error *error, const char *reason, const char *subject);
 
-/* Puts `prefix` (such as "jobs[3].") before the field. */
+/* Puts a prefix (such as "jobs[3].") before the field; its closing dot is left out when there is none. */
 void error_prefix_field(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "INVALID_ARGUMENT" and so on; a constant string. */

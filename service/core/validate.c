@@ -30,7 +30,7 @@ within(enum status status, struct error *error, const char *format, ...) {
   va_start(arguments, format);
   char *path = g_strdup_vprintf(format, arguments);
   va_end(arguments);
-  error_prefix_field(error, "%s%s", path, error->field[0] ? "." : "");
+  error_prefix_field(error, "%s.", path);
   g_free(path);
   return status;
 }

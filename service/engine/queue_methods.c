@@ -72,7 +72,8 @@ void list_queues_apply(struct turn *turn, struct request *request) {
     reply_error(turn, request, &error);
     return;
   }
-  from.bytes[from.length] = 0;
+  if (from.length == 0)
+    from.bytes[0] = 0; /* otherwise it ends with one */
   GPtrArray *all = g_ptr_array_new();
   GHashTableIter iter;
   gpointer value;

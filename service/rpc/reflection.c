@@ -3,10 +3,13 @@
 
 #include <string.h>
 
+#include "core/text.h"
 #include "google/protobuf/descriptor.pb-c.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "rpc/codec.h"
 #include "rpc/stream.h"
+
+enum { NAME_BYTES_TOLD = 200 }; /* of a name that is not known */
 
 extern const unsigned char millrace_descriptor_set[];
 extern const size_t millrace_descriptor_set_bytes;
@@ -123,7 +126,7 @@ static void answer_error(Response *response, struct arena *arena, enum status st
   Grpc__Reflection__V1__ErrorResponse *error = arena_alloc(arena, sizeof *error);
   grpc__reflection__v1__error_response__init(error);
   error->error_code = (int32_t)status;
-  error->error_message = arena_printf(arena, sentence, name);
+  error->error_message = arena_printf(arena, sentence, text_clean(arena, name, NAME_BYTES_TOLD));
   response->message_response_case = RESPONSE(ERROR_RESPONSE);
   response->error_response = error;
 }
@@ -168,7 +171,7 @@ static void answer_services(const struct reflection *reflection, Response *respo
 
 static void answer_extensions(const struct reflection *reflection, Response *response, struct arena *arena, char *type) {
   if (!g_hash_table_contains(reflection->messages, type)) {
-    answer_error(response, arena, STATUS_NOT_FOUND, "there is no message '%.200s'", type);
+    answer_error(response, arena, STATUS_NOT_FOUND, "there is no message '%s'", type);
     return;
   }
   Grpc__Reflection__V1__ExtensionNumberResponse *answer = arena_alloc(arena, sizeof *answer);
@@ -186,17 +189,17 @@ static void answer(const struct reflection *reflection, Response *response, stru
     if (file)
       answer_file(reflection, response, arena, file);
     else
-      answer_error(response, arena, STATUS_NOT_FOUND, "there is no file '%.200s'", request->file_by_filename);
+      answer_error(response, arena, STATUS_NOT_FOUND, "there is no file '%s'", request->file_by_filename);
     break;
   case REQUEST(FILE_CONTAINING_SYMBOL):
     file = g_hash_table_lookup(reflection->symbols, request->file_containing_symbol);
     if (file)
       answer_file(reflection, response, arena, file);
     else
-      answer_error(response, arena, STATUS_NOT_FOUND, "there is no symbol '%.200s'", request->file_containing_symbol);
+      answer_error(response, arena, STATUS_NOT_FOUND, "there is no symbol '%s'", request->file_containing_symbol);
     break;
   case REQUEST(FILE_CONTAINING_EXTENSION):
-    answer_error(response, arena, STATUS_NOT_FOUND, "'%.200s' has no extensions",
+    answer_error(response, arena, STATUS_NOT_FOUND, "'%s' has no extensions",
                  request->file_containing_extension->containing_type);
     break;
   case REQUEST(ALL_EXTENSION_NUMBERS_OF_TYPE):

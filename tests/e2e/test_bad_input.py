@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input on every port: a clear error that names the field, nothing changed, everybody else served."""
+import base64
 import random
 import socket
 import time
@@ -250,6 +251,36 @@ def test_a_page_token_belongs_to_its_filter(shared, queue):
     assert token
     with fails("INVALID_ARGUMENT", field="page_token"):
         client.ListJobs(filter=api.JobFilter(queues=["another"]), page_size=1, page_token=token)
+
+
+def test_the_longest_page_token_is_refused_or_taken(shared):
+    token = base64.b64encode(b"q" * 415).decode()
+    assert all(q.name > "q" for q in shared.client.ListQueues(page_token=token).queues)
+    with fails("INVALID_ARGUMENT", field="page_token"):
+        shared.client.ListQueues(page_token=base64.b64encode(b"q" * 416).decode())
+
+
+NIL = "00000000-0000-0000-0000-000000000000"
+
+
+def test_the_nil_id_is_no_id(unchanged):
+    job = api.JobSpec(id=NIL, task="work")
+    for method, field, request in (("CreateJob", "job.id", {"job": job}), ("CreateChain", "id", {"id": NIL, "steps": [api.JobSpec(task="a")]}),
+                                   ("CreateChain", "steps[0].id", {"steps": [job]}), ("CreateBatch", "id", {"id": NIL}),
+                                   ("CreateBatch", "items[0].id", {"items": [job]})):
+        with fails("INVALID_ARGUMENT", field=field, text="nil"):
+            getattr(unchanged, method)(**request)
+    outcome = unchanged.CreateJobs(jobs=[job]).outcomes[0]
+    assert api.Failure.of_status(outcome.error).fields.keys() == {"jobs[0].id"}
+
+
+def test_what_is_wrong_is_told_in_whole_characters(unchanged):
+    """A cut within one would spoil the answer for all other jobs of the call."""
+    outcome = unchanged.CreateJobs(jobs=[api.JobSpec(id="i" * 63 + "é", task="work")]).outcomes[0]
+    assert "i" * 63 in outcome.error.message
+    label = api.JobSpec(task="work", labels={"l" * 63 + "é": "x"})
+    failure = api.Failure.of_status(unchanged.CreateJobs(jobs=[label]).outcomes[0].error)
+    assert any("l" * 63 in field for field in failure.fields)
 
 
 def test_streams_name_the_field_too(unchanged):

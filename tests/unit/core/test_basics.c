@@ -30,6 +30,10 @@ static void test_error_tells_what_and_where(void **state) {
   assert_string_equal(error.message, "no job 5");
   assert_int_equal(error_set(NULL, STATUS_INTERNAL, NULL, "x"), STATUS_INTERNAL);
   error_prefix_field(NULL, "x");
+  error_set(&error, STATUS_RESOURCE_EXHAUSTED, NULL, "no room");
+  error_prefix_field(&error, "items[%d].", 0);
+  error_prefix_field(&error, "batch.");
+  assert_string_equal(error.field, "batch.items[0]");
 }
 
 static void test_times_beyond_all_clocks_are_the_furthest(void **state) {
@@ -58,6 +62,8 @@ static void test_error_cuts_long_texts_between_characters(void **state) {
   assert_true(g_utf8_validate(error.field, -1, NULL) && strlen(error.field) >= sizeof error.field - 2);
   assert_true(g_utf8_validate(error.reason, -1, NULL));
   assert_true(g_utf8_validate(error.subject, -1, NULL));
+  error_set(&error, STATUS_INTERNAL, NULL, "'%.2s'", text->str); /* which ends within a character */
+  assert_true(g_utf8_validate(error.message, -1, NULL) && g_str_has_prefix(error.message, "'x"));
   g_string_free(text, TRUE);
 }
 
