@@ -27,7 +27,7 @@ struct bulk {
   bool more;
   bool terminate;
   char *reason;
-  uint64_t sequence_max; /* purge: what became ready later stays */
+  uint64_t sequence_max; /* purge and retry: what became ready later stays */
   uint64_t pass_done;    /* purge: `done` when this walk began */
 };
 
@@ -153,9 +153,10 @@ void cancel_members(struct engine *engine, const struct id *batch, bool terminat
 
 /* ---- retry ---- */
 
+/* Each job once: one that fails again while the order is at work comes before the walk anew. */
 static void retry(struct turn *turn, struct bulk *bulk, struct entry *entry) {
   struct error error;
-  if (!has_room(bulk))
+  if (entry->now.sequence > bulk->sequence_max || !has_room(bulk))
     return;
   if (retry_entry(turn, entry, &error) == STATUS_OK)
     bulk->done++;
@@ -190,6 +191,7 @@ void retry_jobs_apply(struct turn *turn, struct request *request) {
     reply_error(turn, request, &error);
     return;
   }
+  bulk->sequence_max = turn->engine->sequence;
   bulk->act = retry;
   bulk->answer = answer_retry;
   bulk->most = BULK_JOBS_MAX;
