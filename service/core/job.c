@@ -47,6 +47,10 @@ bool job_is_waiting(enum job_state state) {
   return state == JOB_SCHEDULED || state == JOB_PENDING || state == JOB_PARKED || state == JOB_RETRYING || state == JOB_BLOCKED;
 }
 
+bool job_holds_for_period(const struct job *job, int64_t now_ms) {
+  return job->unique_held && job->unique_scope == UNIQUE_PERIOD && job->unique_until_ms > now_ms;
+}
+
 bool job_has_started(const struct job *job) {
   return job->started_ms > 0 || job->attempts > 0;
 }

@@ -193,6 +193,8 @@ extern const struct job job_empty;
 const char *job_state_name(enum job_state state);
 bool job_is_terminal(enum job_state state); /* SUCCEEDED, FAILED, CANCELLED, EXPIRED */
 bool job_is_waiting(enum job_state state);  /* SCHEDULED, PENDING, PARKED, RETRYING, BLOCKED */
+/* Its unique key is held for a period that is not over: the job must stay, whatever became of it. */
+bool job_holds_for_period(const struct job *job, int64_t now_ms);
 /* A handler has had it, in this generation: it can't expire any more. Deliveries that were lost or given back before the handler
  * started do not count. */
 bool job_has_started(const struct job *job);

@@ -161,8 +161,7 @@ static const enum family ended_families[2] = {FAMILY_FINISHED, FAMILY_DEAD};
 
 /* A chain or batch that has not ended keeps its jobs, and so does a unique key that is held for a period. */
 static bool is_kept(struct turn *turn, const struct job *job) {
-  return (job->unique_held && job->unique_scope == UNIQUE_PERIOD && job->unique_until_ms > turn->now_ms) ||
-         (!id_is_zero(&job->chain_id) && chain_is_open(turn, &job->chain_id)) ||
+  return job_holds_for_period(job, turn->now_ms) || (!id_is_zero(&job->chain_id) && chain_is_open(turn, &job->chain_id)) ||
          (!id_is_zero(&job->batch_id) && batch_is_open(turn, &job->batch_id));
 }
 

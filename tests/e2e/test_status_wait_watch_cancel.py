@@ -690,6 +690,19 @@ def test_retention_by_count_spares_a_unique_key_held_for_a_period(shared, make_w
         client.create(queue=queue, unique_key=unique)
 
 
+def test_a_job_that_holds_a_key_for_a_period_is_not_deleted(timed_server, clock, make_worker, queue):
+    client = timed_server.client
+    make_worker(timed_server, [queue], handler=echo)
+    unique = api.UniqueKey(key="once", scope=api.UniqueScope.PERIOD, period=api.seconds(3600))
+    holder = client.wait(client.create(queue=queue, unique_key=unique).id)
+    with fails("FAILED_PRECONDITION", text="once"):
+        client.DeleteJob(id=holder.id)
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN"):
+        client.create(queue=queue, unique_key=unique)
+    clock.advance(3601)
+    client.DeleteJob(id=holder.id)
+
+
 # ---- create ----
 
 def test_the_same_create_sent_twice_makes_one_job(shared, queue):
