@@ -204,7 +204,7 @@ bool job_end_late(struct job *job, int64_t now_ms);
 /* SCHEDULED, RETRYING, BLOCKED -> PENDING. `sequence` is a fresh one; it is used unless the job keeps its old place. `now_ms`
  * becomes run_at_ms when that is unset or later. */
 void job_make_ready(struct job *job, uint64_t sequence, int64_t now_ms);
-/* BLOCKED -> SCHEDULED until now + chain_delay_ms (the caller calls job_make_ready instead when there is no delay). */
+/* BLOCKED -> SCHEDULED (the caller calls job_make_ready instead when it need not wait). */
 void job_delay(struct job *job, int64_t run_at_ms);
 /* PENDING -> PARKED, PARKED -> PENDING; the sequence stays. */
 void job_park(struct job *job);

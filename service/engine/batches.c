@@ -257,7 +257,12 @@ static Millrace__V1__JobSpec *with_defaults(struct turn *turn, const Millrace__V
   return spec;
 }
 
-static enum status create_item(struct turn *turn, const struct batch *batch, const Millrace__V1__JobSpec *item, uint32_t number,
+/* The number of an item that has no id of its own: an id is made of it, the same for a chunk sent again and none of another's. */
+static uint64_t item_number(const Millrace__Store__V1__BatchRecord *record, size_t index) {
+  return (uint64_t)record->last_chunk << 32 | index;
+}
+
+static enum status create_item(struct turn *turn, const struct batch *batch, const Millrace__V1__JobSpec *item, uint64_t number,
                                struct created *out_created, struct error *error) {
   if (!item->task[0])
     return error_set(error, STATUS_INVALID_ARGUMENT, "task", "the task is missing, here and in the batch's defaults");
@@ -290,8 +295,8 @@ static enum status add_items(struct turn *turn, struct batch *batch, Millrace__V
   uint32_t members = 0;
   for (size_t i = 0; i < count; i++) {
     struct created one = {0};
-    enum status status =
-        create_item(turn, batch, with_defaults(turn, items[i], defaults), record->total + (uint32_t)i, &one, error);
+    const Millrace__V1__JobSpec *item = with_defaults(turn, items[i], defaults);
+    enum status status = create_item(turn, batch, item, item_number(record, i), &one, error);
     outcomes[i] = MESSAGE(turn->arena, Millrace__V1__CreateOutcome, millrace__v1__create_outcome__descriptor);
     if (status == STATUS_ALREADY_EXISTS) {
       error_prefix_field(error, "items[%zu].", i);
@@ -357,6 +362,18 @@ static struct batch *batch_new(struct turn *turn, const Millrace__V1__CreateBatc
   return batch;
 }
 
+static enum status reserve_callbacks(struct turn *turn, const Millrace__V1__CreateBatchRequest *message, struct error *error) {
+  enum status status = create_reserve(turn, message->on_success, error);
+  if (status != STATUS_OK) {
+    error_prefix_field(error, "on_success.");
+    return status;
+  }
+  status = create_reserve(turn, message->on_complete, error);
+  if (status != STATUS_OK)
+    error_prefix_field(error, "on_complete.");
+  return status;
+}
+
 void create_batch_apply(struct turn *turn, struct request *request) {
   const Millrace__V1__CreateBatchRequest *message = (const void *)request->message;
   struct id id;
@@ -376,6 +393,10 @@ void create_batch_apply(struct turn *turn, struct request *request) {
     return;
   }
   if (!batch) {
+    if (reserve_callbacks(turn, message, &error) != STATUS_OK) {
+      reply_error(turn, request, &error);
+      return;
+    }
     batch = batch_new(turn, message, &id, hash);
     if (message->n_items && add_items(turn, batch, message->items, message->n_items, &response->outcomes, &error) != STATUS_OK) {
       batch->gone = true;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <yajl/yajl_gen.h>
 
+#include "core/text.h"
 #include "core/time.h"
 #include "engine/create.h"
 #include "engine/jobs.h"
@@ -13,6 +14,8 @@
 #include "engine/turn.h"
 #include "engine/waiters.h"
 #include "millrace/v1/chain_service.pb-c.h"
+
+enum { CAUSE_BYTES_MAX = 1000 }; /* of a step's error, told by the steps that were cancelled because of it */
 
 enum chain_state { CHAIN_RUNNING = 1, CHAIN_SUCCEEDED = 2, CHAIN_FAILED = 3, CHAIN_CANCELLED = 4 };
 
@@ -133,8 +136,9 @@ static void finish_by(struct turn *turn, struct chain *chain, const struct entry
 
 static void cancel_after(struct turn *turn, struct chain *chain, const struct entry *cause) {
   struct job_error error = {.type = "CHAIN_STEP_FAILED", .trace = "", .fingerprint = ""};
-  error.message = arena_printf(turn->arena, "step %u (job %s) did not succeed: %.*s", cause->now.chain_index,
-                               id_text(turn->arena, &cause->id), 1000, cause->now.error.message);
+  error.message =
+      arena_printf(turn->arena, "step %u (job %s) did not succeed: %s", cause->now.chain_index, id_text(turn->arena, &cause->id),
+                   text_clean(turn->arena, cause->now.error.message, CAUSE_BYTES_MAX));
   chain->cancelling = true;
   for (size_t i = cause->now.chain_index + 1; i < chain->record->n_job_ids; i++) {
     struct entry *later = step(turn, chain, i);
@@ -170,8 +174,9 @@ static void advance(struct turn *turn, struct chain *chain, const struct entry *
     return;
   }
   struct job next = after->now;
-  if (next.chain_delay_ms > 0)
-    job_delay(&next, turn->now_ms + next.chain_delay_ms);
+  const int64_t run_at_ms = MAX(turn->now_ms + next.chain_delay_ms, next.run_at_ms);
+  if (run_at_ms > turn->now_ms)
+    job_delay(&next, run_at_ms);
   else
     job_make_ready(&next, engine_sequence(turn), turn->now_ms);
   turn_update(turn, after, &next);
@@ -203,6 +208,26 @@ bool chain_step_can_retry(struct turn *turn, const struct entry *entry, bool *ou
   return *out_blocked || before->now.state == JOB_SUCCEEDED;
 }
 
+/* The step at `index`, if it follows when one before is retried. NULL: it ended for itself, and those behind it because of it. */
+static struct entry *follower(struct turn *turn, const struct chain *chain, size_t index) {
+  struct entry *later = step(turn, chain, index);
+  return later && later->now.state == JOB_CANCELLED && later->now.cancelled_by_chain ? later : NULL;
+}
+
+enum status chain_check_retry(struct turn *turn, const struct entry *entry, struct error *error) {
+  const struct chain *chain = chain_get(turn, &entry->now.chain_id);
+  for (size_t i = entry->now.chain_index + 1; chain && i < chain->record->n_job_ids; i++) {
+    const struct entry *later = follower(turn, chain, i);
+    if (!later)
+      break;
+    struct job next = later->now;
+    enum status status = unique_take_back(turn, &next, error);
+    if (status != STATUS_OK)
+      return status;
+  }
+  return STATUS_OK;
+}
+
 void chain_step_retried(struct turn *turn, struct entry *entry) {
   struct chain *chain = chain_get(turn, &entry->now.chain_id);
   if (!chain)
@@ -216,10 +241,13 @@ void chain_step_retried(struct turn *turn, struct entry *entry) {
     chain->dirty = true;
   }
   for (size_t i = entry->now.chain_index + 1; i < record->n_job_ids; i++) {
-    struct entry *later = step(turn, chain, i);
-    if (!later || later->now.state != JOB_CANCELLED || !later->now.cancelled_by_chain)
-      break; /* it ended for itself, and those behind it because of it */
+    struct entry *later = follower(turn, chain, i);
+    struct error error;
+    if (!later)
+      break;
     struct job next = later->now;
+    if (unique_take_back(turn, &next, &error) != STATUS_OK)
+      break; /* chain_check_retry has seen to it that this can't be */
     job_retry(&next, 0, turn->now_ms, true);
     next.cancelled_by_chain = false;
     turn_update(turn, later, &next);
@@ -349,6 +377,13 @@ static enum status create_steps(struct turn *turn, const Millrace__V1__CreateCha
   return STATUS_OK;
 }
 
+static enum status reserve_on_failure(struct turn *turn, const Millrace__V1__CreateChainRequest *message, struct error *error) {
+  enum status status = create_reserve(turn, message->on_failure, error);
+  if (status != STATUS_OK)
+    error_prefix_field(error, "on_failure.");
+  return status;
+}
+
 void create_chain_apply(struct turn *turn, struct request *request) {
   const Millrace__V1__CreateChainRequest *message = (const void *)request->message;
   struct id id;
@@ -368,7 +403,7 @@ void create_chain_apply(struct turn *turn, struct request *request) {
   if (!chain) {
     struct id *ids = arena_alloc(turn->arena, message->n_steps * sizeof *ids);
     struct error error;
-    if (create_steps(turn, message, &id, ids, &error) != STATUS_OK) {
+    if (reserve_on_failure(turn, message, &error) != STATUS_OK || create_steps(turn, message, &id, ids, &error) != STATUS_OK) {
       reply_error(turn, request, &error);
       return;
     }

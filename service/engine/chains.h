@@ -11,11 +11,12 @@ struct chain;
 
 /* A step ended: the next one becomes ready, or the rest is cancelled and on_failure created. Called by turn_update. */
 void chain_step_ended(struct turn *turn, struct entry *entry);
-/* A failed step is to be retried: unblocks the steps that were cancelled because of it. Called after the step's own transition.
- */
 /* A step that did not succeed is about to be retried. False: the step before has not succeeded and has ended. Otherwise
  * *out_blocked tells whether the step waits for the one before. */
 bool chain_step_can_retry(struct turn *turn, const struct entry *entry, bool *out_blocked);
+/* May the steps follow that were cancelled because of it? FAILED_PRECONDITION: another job has the unique key of one. */
+enum status chain_check_retry(struct turn *turn, const struct entry *entry, struct error *error) STATUS_CHECK;
+/* Unblocks those steps. Called after the step's own transition. */
 void chain_step_retried(struct turn *turn, struct entry *entry);
 bool chain_is_open(struct turn *turn, const struct id *id);
 void chain_retention_due(struct turn *turn, const struct id *id);

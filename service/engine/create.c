@@ -205,6 +205,25 @@ static void spec_hash(struct turn *turn, const Millrace__V1__JobSpec *spec, uint
   content_hash(turn, &content->base, out_hash);
 }
 
+/* Queue, task and lane, made if need be. */
+static enum status find_place(struct turn *turn, const Millrace__V1__JobSpec *spec, struct job *job, struct error *error) {
+  struct queue *queue = queue_get(turn, spec->queue[0] ? spec->queue : QUEUE_DEFAULT, error);
+  struct task *task = queue ? task_get(turn, queue, spec->task, error) : NULL;
+  if (!task)
+    return error->status;
+  if (!lane_of(turn->engine, queue, task, priority_of(spec->priority)))
+    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "task",
+                     "there are %d lanes (queue, task, priority) already, the most that can be", LANES_MAX);
+  job->queue = queue->number;
+  job->task = task->number;
+  return STATUS_OK;
+}
+
+enum status create_reserve(struct turn *turn, const Millrace__V1__JobSpec *spec, struct error *error) {
+  struct job job;
+  return spec ? find_place(turn, spec, &job, error) : STATUS_OK;
+}
+
 enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *message, const struct origin *origin,
                        struct created *out_created, struct error *error) {
   bool given;
@@ -233,16 +252,9 @@ enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *message, 
     return STATUS_OK;
   }
   fill_job(turn, spec, origin, &job);
-  if (!queue)
-    queue = queue_get(turn, spec->queue, error);
-  struct task *task = queue ? task_get(turn, queue, spec->task, error) : NULL;
-  if (!task)
-    return error->status;
-  if (!lane_of(turn->engine, queue, task, job.priority))
-    return error_set(error, STATUS_RESOURCE_EXHAUSTED, "task",
-                     "there are %d lanes (queue, task, priority) already, the most that can be", LANES_MAX);
-  job.queue = queue->number;
-  job.task = task->number;
+  status = find_place(turn, spec, &job, error);
+  if (status != STATUS_OK)
+    return status;
   if (origin->blocked) {
     job.state = JOB_BLOCKED;
   } else if (job.run_at_ms > turn->now_ms) {

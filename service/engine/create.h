@@ -29,6 +29,9 @@ struct created {
  * RESOURCE_EXHAUSTED (queue full, disk low, too many queues or tasks). */
 enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const struct origin *origin,
                        struct created *out_created, struct error *error) STATUS_CHECK;
+/* Makes queue, task and lane of a job that is to be created later, by the server itself, so that no limit can stand in its way
+ * then. NULL needs none. RESOURCE_EXHAUSTED: too many of them. */
+enum status create_reserve(struct turn *turn, const Millrace__V1__JobSpec *spec, struct error *error) STATUS_CHECK;
 /* Names the job's id as something to read, if the client made it. */
 void create_want(struct turn *turn, const Millrace__V1__JobSpec *spec);
 /* The spec, or a copy with its labels in order, since maps come in any: the same content must hash the same. NULL stays NULL. */

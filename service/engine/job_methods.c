@@ -238,6 +238,22 @@ void cancel_job_apply(struct turn *turn, struct request *request) {
   reply(turn, request, response);
 }
 
+enum status unique_take_back(struct turn *turn, struct job *job, struct error *error) {
+  if (job->unique_scope == UNIQUE_NONE || job->unique_held)
+    return STATUS_OK;
+  const struct entry *holder = turn_unique_holder(turn, queue_by_number(turn->engine, job->queue), job->unique_key);
+  if (holder) {
+    char text[ID_TEXT_BYTES], other[ID_TEXT_BYTES];
+    id_format(&job->id, text);
+    id_format(&holder->id, other);
+    error_set(error, STATUS_FAILED_PRECONDITION, NULL, "job %s holds the unique key '%s' of job %s now", other, job->unique_key,
+              text);
+    return error_reason(error, "UNIQUE_KEY_TAKEN", other);
+  }
+  job->unique_held = job->unique_scope != UNIQUE_PERIOD || job->unique_until_ms > turn->now_ms;
+  return STATUS_OK;
+}
+
 enum status retry_entry(struct turn *turn, struct entry *entry, struct error *error) {
   struct job next = entry->now;
   char text[ID_TEXT_BYTES];
@@ -258,17 +274,11 @@ enum status retry_entry(struct turn *turn, struct entry *entry, struct error *er
         text);
     return error_reason(error, "CHAIN_STEP_FAILED", id_text(turn->arena, &next.chain_id));
   }
-  if (next.unique_scope != UNIQUE_NONE && !next.unique_held) {
-    struct entry *holder = turn_unique_holder(turn, queue_by_number(turn->engine, next.queue), next.unique_key);
-    if (holder) {
-      char other[ID_TEXT_BYTES];
-      id_format(&holder->id, other);
-      error_set(error, STATUS_FAILED_PRECONDITION, NULL, "job %s holds the unique key '%s' of job %s now", other, next.unique_key,
-                text);
-      return error_reason(error, "UNIQUE_KEY_TAKEN", other);
-    }
-    next.unique_held = next.unique_scope != UNIQUE_PERIOD || next.unique_until_ms > turn->now_ms;
-  }
+  enum status status = unique_take_back(turn, &next, error);
+  if (status == STATUS_OK && !id_is_zero(&next.chain_id))
+    status = chain_check_retry(turn, entry, error);
+  if (status != STATUS_OK)
+    return status;
   job_retry(&next, engine_sequence(turn), turn->now_ms, blocked);
   turn_update(turn, entry, &next);
   if (!id_is_zero(&next.chain_id))
@@ -320,7 +330,8 @@ static void update_run_at(struct turn *turn, const Google__Protobuf__Timestamp *
     return;
   int64_t time_ms = time_from_timestamp(run_at);
   if (job->state == JOB_BLOCKED) {
-    job->chain_delay_ms = MAX(time_ms - turn->now_ms, 0);
+    job->chain_delay_ms = 0;
+    job->run_at_ms = MAX(time_ms, turn->now_ms);
   } else if (time_ms > turn->now_ms) {
     job->state = job->state == JOB_RETRYING ? JOB_RETRYING : JOB_SCHEDULED;
     job->run_at_ms = time_ms;
@@ -394,6 +405,12 @@ void delete_job_apply(struct turn *turn, struct request *request) {
   if (!job_is_terminal(job->state)) {
     reply_failure(turn, request, STATUS_FAILED_PRECONDITION, NULL,
                   "job %s is %s; only an ended job can be deleted, cancel it first", message->id, job_state_name(job->state));
+    return;
+  }
+  if (job_holds_for_period(job, turn->now_ms)) {
+    reply_failure(turn, request, STATUS_FAILED_PRECONDITION, NULL,
+                  "job %s holds the unique key '%s' for a period that is not over; it can be deleted after that", message->id,
+                  job->unique_key);
     return;
   }
   if ((!id_is_zero(&job->chain_id) && chain_is_open(turn, &job->chain_id)) ||

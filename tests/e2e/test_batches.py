@@ -67,6 +67,21 @@ def test_ten_thousand_in_chunks_one_of_them_sent_twice(shared, make_worker, queu
     assert set(worker.taken.values()) == {1} and len(worker.taken) == 10_002
 
 
+@pytest.mark.parametrize("rule", [api.UniqueRule.REJECT, api.UniqueRule.RETURN_EXISTING])
+def test_items_behind_one_that_is_no_member_have_ids_of_their_own(shared, make_worker, queue, rule):
+    client = shared.client
+    key = api.UniqueKey(key="taken", rule=rule)
+    client.create(task="send", queue=queue, unique_key=key)
+    first = client.CreateBatch(items=[api.JobSpec(task="send", queue=queue, unique_key=key)] + items(queue, 2))
+    added = add(client, chunk(first.batch.id, 2, items(queue, 3), last=True))[0]
+    assert [o.HasField("error") for o in added.outcomes] == [False] * 3
+    members = {o.id for o in [*first.outcomes[1:], *added.outcomes]}
+    assert (len(members), added.total) == (5, 5)
+    assert {j.id for j in client.list(batch_id=first.batch.id)} == members
+    make_worker(shared, [queue], handler=echo)
+    assert client.WaitBatch(id=first.batch.id).batch.succeeded == 5
+
+
 def test_one_call_makes_and_seals_a_batch(shared, make_worker, queue):
     client = shared.client
     answer = client.CreateBatch(items=items(queue, 5), seal=True)

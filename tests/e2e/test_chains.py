@@ -2,6 +2,7 @@
 """Chains: one step after the other, results handed on, failures told, retried and called back."""
 import json
 import threading
+import time
 
 import pytest
 
@@ -54,6 +55,49 @@ def test_three_steps_with_previous_results(shared, make_worker, queue):
     assert (ended.chain.state, ended.chain.succeeded, ended.chain.result.json) == (ChainState.SUCCEEDED, 3, '"confirmed"')
     assert ended.chain.HasField("finished_at") and not ended.chain.on_failure_job_id
     assert [client.job(j).state for j in chain.job_ids] == [JobState.SUCCEEDED] * 3
+
+
+def test_a_long_error_is_told_to_the_later_steps_in_whole_characters(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=[step(queue, "a"), step(queue, "b")]).chain
+    message = "x" + "ü" * 600
+    make_worker(shared, [queue], handler=failing(message=message, permanent=True))
+    assert client.WaitChain(id=chain.id).chain.state == ChainState.FAILED
+    first, second = (client.job(j).error for j in chain.job_ids)
+    assert first.message == message
+    assert second.message.endswith(message[:500]) and second.type == "CHAIN_STEP_FAILED"
+
+
+def test_steps_that_follow_a_retry_hold_their_unique_keys_again(shared, make_worker, queue):
+    client = shared.client
+    key = api.UniqueKey(key="b-only")
+    chain = client.CreateChain(steps=[step(queue, "a"), step(queue, "b", unique_key=key)]).chain
+    client.CancelJob(id=chain.job_ids[0])
+    holder = client.create(queue=queue, unique_key=key)
+    with fails("FAILED_PRECONDITION", reason="UNIQUE_KEY_TAKEN", text=holder.id):
+        client.RetryJob(id=chain.job_ids[0])
+    assert [client.job(j).state for j in chain.job_ids] == [JobState.CANCELLED] * 2
+    client.CancelJob(id=holder.id)
+    client.RetryJob(id=chain.job_ids[0])
+    with fails("ALREADY_EXISTS", reason="UNIQUE_KEY_TAKEN", text=chain.job_ids[1]):
+        client.create(queue=queue, unique_key=key)
+    make_worker(shared, [queue], handler=echo)
+    assert client.WaitChain(id=chain.id).chain.state == ChainState.SUCCEEDED
+    client.create(queue=queue, unique_key=key)
+
+
+def test_a_later_step_keeps_the_time_that_an_update_gave_it(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=[step(queue, "a"), step(queue, "b", delay=api.seconds(60))]).chain
+    at = time.time() + 1.5
+    client.UpdateJob(id=chain.job_ids[1], run_at=api.timestamp(at))
+    worker = make_worker(shared, [queue])
+    first = worker.take()
+    never(lambda: client.job(chain.job_ids[1]).state != JobState.BLOCKED, "the second step is no longer blocked", 0.7)
+    worker.succeed(first, None)
+    second = worker.take()
+    job = client.job(second.job_id)
+    assert (second.task, abs(api.unix(job.run_at) - at) < 0.01) == ("b", True)
 
 
 def test_a_big_result_is_handed_on(shared, make_worker, queue):

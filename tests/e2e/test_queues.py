@@ -190,6 +190,23 @@ def test_pause_and_resume(shared, make_worker, queue):
     assert [d.job_id for d in worker.take_many(2)] == [critical.id, job.id]
 
 
+def test_what_the_server_will_make_later_has_its_place_from_the_start(client):
+    """A callback or a schedule's job must not find the door shut when its time has come."""
+    for first in range(0, 10_000, 1000):
+        client.create_many([api.JobSpec(task=f"t{n}", queue="q") for n in range(first, first + 1000)])
+    one_too_many = api.JobSpec(task="another", queue="q")
+    with fails("RESOURCE_EXHAUSTED", field="on_failure.task"):
+        client.CreateChain(steps=[api.JobSpec(task="t0", queue="q")], on_failure=one_too_many)
+    for callback in ("on_success", "on_complete"):
+        with fails("RESOURCE_EXHAUSTED", field=f"{callback}.task"):
+            client.CreateBatch(items=[api.JobSpec(task="t0", queue="q")], **{callback: one_too_many})
+    timing = api.ScheduleTiming(interval=api.seconds(3600))
+    with fails("RESOURCE_EXHAUSTED", field="schedule.job.task"):
+        client.CreateSchedule(schedule=api.ScheduleSpec(name="hourly", timing=timing, job=one_too_many))
+    assert client.counts("q")["pending"] == 10_000
+    client.CreateBatch(items=[api.JobSpec(task="t0", queue="q")], on_complete=api.JobSpec(task="t1", queue="q"))
+
+
 def test_delete_takes_empty_queues_only(client, server, make_worker):
     job = client.create(queue="q")
     with fails("FAILED_PRECONDITION", text="'q'"):
