@@ -27,8 +27,9 @@ struct bulk {
   bool more;
   bool terminate;
   char *reason;
-  uint64_t sequence_max; /* purge and retry: what became ready later stays */
-  uint64_t pass_done;    /* purge: `done` when this walk began */
+  uint64_t sequence_max;  /* purge and retry: what became ready later stays */
+  int64_t created_max_ms; /* cancel: what was created later stays */
+  uint64_t pass_done;     /* purge and cancel: `done` when this walk began */
 };
 
 /* ---- the walk ---- */
@@ -72,6 +73,16 @@ static bool bulk_step(struct turn *turn, struct slice_work *work) {
   return bulk->more ? bulk_end(turn, bulk) : true;
 }
 
+/* While it goes on, jobs change their places, maybe behind the walk's back: it walks until it meets none. */
+static bool bulk_step_until_none(struct turn *turn, struct slice_work *work) {
+  struct bulk *bulk = (struct bulk *)work;
+  if (search_is_done(bulk->search) && bulk->done > bulk->pass_done) {
+    bulk->pass_done = bulk->done;
+    search_restart(bulk->search);
+  }
+  return bulk_step(turn, work);
+}
+
 /* True: there is room to do one more; otherwise remembers that there are others. */
 static bool has_room(struct bulk *bulk) {
   bulk->more = bulk->done == bulk->most;
@@ -97,6 +108,7 @@ static struct bulk *bulk_new(struct engine *engine, struct request *request, con
   bulk->search = search_new(filter);
   bulk->entries = g_ptr_array_new();
   bulk->most = UINT64_MAX;
+  bulk->created_max_ms = INT64_MAX;
   return bulk;
 }
 
@@ -105,7 +117,7 @@ static struct bulk *bulk_new(struct engine *engine, struct request *request, con
 static void cancel(struct turn *turn, struct bulk *bulk, struct entry *entry) {
   const struct job *job = &entry->now;
   const bool asked = job->state == JOB_RUNNING && job->cancel_requested && (job->terminate_requested || !bulk->terminate);
-  if (asked || !has_room(bulk))
+  if (asked || job->created_ms > bulk->created_max_ms || !has_room(bulk))
     return;
   const struct job_error error = cancel_error(turn, bulk->reason);
   bulk->done += cancel_entry(turn, entry, bulk->terminate, &error);
@@ -119,6 +131,14 @@ static void answer_cancel(struct turn *turn, struct bulk *bulk) {
   reply(turn, bulk->request, response);
 }
 
+static void add_cancel(struct engine *engine, struct bulk *bulk, bool terminate, const char *reason) {
+  bulk->slice.step = bulk_step_until_none;
+  bulk->act = cancel;
+  bulk->terminate = terminate;
+  bulk->reason = g_strdup(reason);
+  engine_add_slice(engine, &bulk->slice);
+}
+
 enum { STATES_NOT_ENDED = FILTER_STATES_ALL & ~FILTER_STATES_ENDED };
 
 void cancel_jobs_apply(struct turn *turn, struct request *request) {
@@ -129,12 +149,10 @@ void cancel_jobs_apply(struct turn *turn, struct request *request) {
     reply_error(turn, request, &error);
     return;
   }
-  bulk->act = cancel;
   bulk->answer = answer_cancel;
   bulk->most = BULK_JOBS_MAX;
-  bulk->terminate = message->terminate;
-  bulk->reason = g_strdup(message->reason);
-  engine_add_slice(turn->engine, &bulk->slice);
+  bulk->created_max_ms = turn->now_ms;
+  add_cancel(turn->engine, bulk, message->terminate, message->reason);
 }
 
 void cancel_members(struct engine *engine, const struct id *batch, bool terminate, const char *reason) {
@@ -145,10 +163,7 @@ void cancel_members(struct engine *engine, const struct id *batch, bool terminat
   struct error error;
   struct bulk *bulk = bulk_new(engine, NULL, &message, STATES_NOT_ENDED, &error);
   g_assert(bulk); /* nothing in this filter can be refused */
-  bulk->act = cancel;
-  bulk->terminate = terminate;
-  bulk->reason = g_strdup(reason);
-  engine_add_slice(engine, &bulk->slice);
+  add_cancel(engine, bulk, terminate, reason);
 }
 
 /* ---- retry ---- */
@@ -206,16 +221,6 @@ static void purge(struct turn *turn, struct bulk *bulk, struct entry *entry) {
     bulk->done += cancel_entry(turn, entry, false, &error);
 }
 
-/* While it goes on, jobs are parked and become ready again, maybe behind the walk's back: it walks until it meets none. */
-static bool purge_step(struct turn *turn, struct slice_work *work) {
-  struct bulk *bulk = (struct bulk *)work;
-  if (search_is_done(bulk->search) && bulk->done > bulk->pass_done) {
-    bulk->pass_done = bulk->done;
-    search_restart(bulk->search);
-  }
-  return bulk_step(turn, work);
-}
-
 static void answer_purge(struct turn *turn, struct bulk *bulk) {
   Millrace__V1__PurgeQueueResponse *response =
       MESSAGE(turn->arena, Millrace__V1__PurgeQueueResponse, millrace__v1__purge_queue_response__descriptor);
@@ -235,7 +240,7 @@ void purge_queue_apply(struct turn *turn, struct request *request) {
     reply_error(turn, request, &error);
     return;
   }
-  bulk->slice.step = purge_step;
+  bulk->slice.step = bulk_step_until_none;
   bulk->act = purge;
   bulk->answer = answer_purge;
   bulk->sequence_max = turn->engine->sequence;
