@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -106,6 +106,32 @@ def _from_enum(kind: type[E], wrapper: Any, number: int) -> E | None:
         return None
 
 
+def _text(value: Any, field: str) -> str:
+    """A text that a message can carry and the server takes. One that it can't would cost the jobs beside it their call."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{field} must be text, not {value!r}", field=field)
+    if "\0" in value:
+        raise InvalidArgument(f"{field} has a NUL character, which no text may have", field=field)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument(f"{field} has half of a surrogate pair, which is no Unicode text", field=field) from None
+    return value
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgument(f"{field} must be a number, not {value!r}", field=field)
+    return value
+
+
+def _of_kind(kind: type[Any], value: Any, field: str) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidArgument(f"{field} must be a {kind.__name__}, not {value!r}", field=field)
+    return value
+
+
 def _to_enum(wrapper: Any, prefix: str, value: str, field: str) -> Any:
     try:
         return wrapper.Value(prefix + str(value).upper())
@@ -132,7 +158,10 @@ def payload_to_pb(payload: Payload) -> common.Payload:
 
 def retry_to_pb(policy: RetryPolicy, field: str = "retry") -> common.RetryPolicy:
     """A message."""
-    message = common.RetryPolicy(max_attempts=_count(policy.max_attempts, f"{field}.max_attempts"), multiplier=policy.multiplier or 0.0)
+    policy = _of_kind(RetryPolicy, policy, field)
+    message = common.RetryPolicy(max_attempts=_count(policy.max_attempts, f"{field}.max_attempts"))
+    if policy.multiplier is not None:
+        message.multiplier = _number(policy.multiplier, f"{field}.multiplier")
     if policy.backoff is not None:
         message.kind = _to_enum(common.BackoffKind, "BACKOFF_KIND_", policy.backoff, f"{field}.backoff")
     if policy.initial is not None:
@@ -140,8 +169,10 @@ def retry_to_pb(policy: RetryPolicy, field: str = "retry") -> common.RetryPolicy
     if policy.max is not None:
         message.max.CopyFrom(duration_to_pb(policy.max, f"{field}.max"))
     if policy.jitter is not None:
-        message.jitter.CopyFrom(wrappers_pb2.DoubleValue(value=policy.jitter))
-    message.delays.extend(duration_to_pb(delay, f"{field}.delays[{i}]") for i, delay in enumerate(policy.delays))
+        message.jitter.CopyFrom(wrappers_pb2.DoubleValue(value=_number(policy.jitter, f"{field}.jitter")))
+    message.delays.extend(
+        duration_to_pb(delay, f"{field}.delays[{i}]") for i, delay in enumerate(_of_kind(Sequence, policy.delays, f"{field}.delays"))
+    )
     return message
 
 
@@ -154,14 +185,38 @@ def _count(value: int | None, field: str) -> int:
 
 
 def _unique_to_pb(unique: UniqueKey | str) -> common.UniqueKey:
-    if isinstance(unique, str):
-        unique = UniqueKey(unique)
-    message = common.UniqueKey(key=unique.key)
+    unique = UniqueKey(unique) if isinstance(unique, str) else _of_kind(UniqueKey, unique, "unique")
+    message = common.UniqueKey(key=_text(unique.key, "unique.key"))
     message.scope = _to_enum(common.UniqueScope, "UNIQUE_SCOPE_", unique.scope, "unique.scope")
     message.rule = common.UNIQUE_RULE_RETURN_EXISTING if unique.return_existing else common.UNIQUE_RULE_REJECT
     if unique.period is not None:
         message.period.CopyFrom(duration_to_pb(unique.period, "unique.period"))
     return message
+
+
+def _concurrency_to_pb(concurrency: ConcurrencyKey | str) -> common.ConcurrencyKey:
+    if isinstance(concurrency, str):
+        concurrency = ConcurrencyKey(concurrency)
+    key = _of_kind(ConcurrencyKey, concurrency, "concurrency")
+    return common.ConcurrencyKey(key=_text(key.key, "concurrency.key"), limit=_count(key.limit, "concurrency.limit"))
+
+
+def _content_to_pb(spec: JobSpec, codec: Codec | None, message: jobs.JobSpec) -> None:
+    """The payload, or the arguments."""
+    if spec.payload is not NO_PAYLOAD:
+        if spec.args or spec.kwargs:
+            raise InvalidArgument("give payload, or args and kwargs, not both", field="payload")
+        payload = encode(spec.payload, codec)
+    else:
+        if isinstance(spec.args, str) or not isinstance(spec.args, Iterable):
+            raise InvalidArgument(f"args must be a list, not {spec.args!r}", field="args")
+        payload = encode_call(spec.args, _of_kind(Mapping, spec.kwargs, "kwargs"), codec)
+    if payload.json is not None:
+        message.payload.json = _text(payload.json, "payload")
+    elif payload.data is not None:
+        message.payload.data = _of_kind(bytes, payload.data, "payload")
+    if payload.content_type and not payload.is_empty:
+        message.payload.content_type = _text(payload.content_type, "payload.content_type")
 
 
 def _spans_to_pb(spec: JobSpec, message: jobs.JobSpec) -> None:
@@ -191,41 +246,33 @@ def id_to_pb(value: str | uuid.UUID) -> str:
 
 def spec_to_pb(spec: JobSpec, routes: Routes, codec: Codec | None, *, make_id: bool = True) -> jobs.JobSpec:
     """A message. With `make_id`, it has an id from now on, so that it can be sent again."""
-    if not isinstance(spec.task, str):
-        raise InvalidArgument(f"task must be the name of a handler, not {spec.task!r}", field="task")
-    message = jobs.JobSpec(task=spec.task, wants_previous_result=spec.wants_previous_result)
+    message = jobs.JobSpec(task=_text(spec.task, "task"))
+    if spec.wants_previous_result:
+        message.wants_previous_result = True
     if spec.id is not None:
         message.id = id_to_pb(spec.id)
     elif make_id:
         message.id = new_id()
     queue = spec.queue if spec.queue is not None else routes.queue_for(spec.task)
     if queue is not None:
-        message.queue = queue
+        message.queue = _text(queue, "queue")
     if spec.priority is not None:
         message.priority = priority_to_pb(spec.priority)
-    if spec.payload is not NO_PAYLOAD and (spec.args or spec.kwargs):
-        raise InvalidArgument("give payload, or args and kwargs, not both", field="payload")
-    payload = encode_call(spec.args, spec.kwargs, codec) if spec.payload is NO_PAYLOAD else encode(spec.payload, codec)
-    if payload.json is not None:
-        message.payload.json = payload.json
-    elif payload.data is not None:
-        message.payload.data = payload.data
-    if payload.content_type and not payload.is_empty:
-        message.payload.content_type = payload.content_type
+    _content_to_pb(spec, codec, message)
     _spans_to_pb(spec, message)
     if spec.retry is not None:
         message.retry_policy.CopyFrom(retry_to_pb(spec.retry))
     if spec.labels:
-        message.labels.update(spec.labels)
+        for name, value in _of_kind(Mapping, spec.labels, "labels").items():
+            message.labels[_text(name, "labels")] = _text(value, "labels")
     if spec.unique is not None:
         message.unique_key.CopyFrom(_unique_to_pb(spec.unique))
     if spec.concurrency is not None:
-        key = ConcurrencyKey(spec.concurrency) if isinstance(spec.concurrency, str) else spec.concurrency
-        message.concurrency_key.CopyFrom(common.ConcurrencyKey(key=key.key, limit=_count(key.limit, "concurrency.limit")))
+        message.concurrency_key.CopyFrom(_concurrency_to_pb(spec.concurrency))
     if spec.traceparent:
-        message.traceparent = spec.traceparent
+        message.traceparent = _text(spec.traceparent, "traceparent")
     if spec.tracestate:
-        message.tracestate = spec.tracestate
+        message.tracestate = _text(spec.tracestate, "tracestate")
     return message
 
 

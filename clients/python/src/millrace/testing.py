@@ -416,7 +416,7 @@ class FakeClient(Client):
             try:
                 created = await self._world.create(spec)
             except MillraceError as error:
-                yield CreateOutcome("", error=error)
+                yield CreateOutcome("" if spec.id is None else str(spec.id), error=error)
             else:
                 yield CreateOutcome(created.id, created.existing)
 

@@ -2,6 +2,7 @@
 """What producers ask for, as it is sent."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from millrace import ConcurrencyKey, InvalidArgument, JobFilter, JobPriority, JobSpec, RetryPolicy, ScheduleSpec, UniqueKey
 from millrace._convert import filter_to_pb, new_id, schedule_to_pb, spec_to_pb
+from millrace.payload import Payload
 from millrace.proto.v1 import common_pb2
 from millrace.routing import Routes
 
@@ -73,12 +75,58 @@ def test_a_queue_that_is_named_beats_the_routes() -> None:
         ({"retry": RetryPolicy(max_attempts=-1)}, "retry.max_attempts"),
         ({"unique": UniqueKey("k", scope="always")}, "unique.scope"),  # type: ignore[arg-type]
         ({"kwargs": {"a": {"b": float("nan")}}}, "kwargs.a.b"),
+        ({"queue": 5}, "queue"),
+        ({"labels": {"a": 1}}, "labels"),
+        ({"labels": {1: "a"}}, "labels"),
+        ({"labels": ["a"]}, "labels"),
+        ({"unique": 5}, "unique"),
+        ({"unique": UniqueKey(5)}, "unique.key"),  # type: ignore[arg-type]
+        ({"concurrency": 5}, "concurrency"),
+        ({"concurrency": ConcurrencyKey(5)}, "concurrency.key"),  # type: ignore[arg-type]
+        ({"retry": 5}, "retry"),
+        ({"retry": RetryPolicy(delays=5)}, "retry.delays"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(multiplier="2")}, "retry.multiplier"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(jitter="0")}, "retry.jitter"),  # type: ignore[arg-type]
+        ({"args": 5}, "args"),
+        ({"args": "abc"}, "args"),
+        ({"kwargs": [5]}, "kwargs"),
+        ({"payload": Payload(json=5)}, "payload"),  # type: ignore[arg-type]
+        ({"payload": Payload(data="text")}, "payload"),  # type: ignore[arg-type]
+        ({"traceparent": 5}, "traceparent"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_naming_the_field(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as error:
         send(**fields)
     assert error.value.field == field
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud83d"])
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda text: JobSpec(text), "task"),
+        (lambda text: JobSpec("t", queue=text), "queue"),
+        (lambda text: JobSpec("t", id=text), "id"),
+        (lambda text: JobSpec("t", labels={text: "b"}), "labels"),
+        (lambda text: JobSpec("t", labels={"a": text}), "labels"),
+        (lambda text: JobSpec("t", unique=text), "unique.key"),
+        (lambda text: JobSpec("t", concurrency=text), "concurrency.key"),
+        (lambda text: JobSpec("t", traceparent=text), "traceparent"),
+        (lambda text: JobSpec("t", tracestate=text), "tracestate"),
+        (lambda text: JobSpec("t", payload=Payload(json=text)), "payload"),
+        (lambda text: JobSpec("t", payload=Payload(json="1", content_type=text)), "payload.content_type"),
+    ],
+)
+def test_a_text_that_no_message_can_carry_is_refused_naming_the_field(make: Callable[[str], JobSpec], field: str, text: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        spec_to_pb(make(text), Routes(), None)
+    assert error.value.field == field
+
+
+def test_a_payload_may_say_nul() -> None:
+    assert send(args=["a\0b"]).payload.json == '["a\\u0000b"]'
+    assert send(payload=b"a\0b").payload.data == b"a\0b"
 
 
 def test_ids_are_made_once_and_sort_by_time() -> None:
