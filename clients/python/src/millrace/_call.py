@@ -55,9 +55,14 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error, of_job=of_job) from None
         except asyncio.CancelledError:
-            if self._closed:
-                raise CallCancelled("the client was closed during the call") from None
+            self.raise_if_closed()
             raise
+
+    def raise_if_closed(self) -> None:
+        """For calls that end as cancelled: it was closing the client that ended them, and not somebody who cancelled the caller."""
+        task = asyncio.current_task()
+        if self._closed and (task is None or not task.cancelling()):
+            raise CallCancelled("the client was closed during the call") from None
 
     async def pages(self, method: Callable[[], Any], request: Any, *, of_job: bool = False) -> AsyncIterator[Any]:
         """All pages of a list."""
@@ -87,6 +92,9 @@ class Connection:
                     raise ours from None
             except asyncio.InvalidStateError:  # the call ended while it was being written
                 continue
+            except asyncio.CancelledError:
+                self.raise_if_closed()
+                raise
             finally:
                 call.cancel()
             await asyncio.sleep(pause_s)
@@ -104,6 +112,9 @@ class Connection:
                 yield answer
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error, of_job=of_job) from None
+        except asyncio.CancelledError:
+            self.raise_if_closed()
+            raise
         finally:
             call.cancel()
 

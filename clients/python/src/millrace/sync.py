@@ -8,6 +8,7 @@ survive a fork once it has been used, which is then an error that says so.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -19,6 +20,7 @@ from millrace import _flows, _queues, _schedules
 from millrace import client as _client
 from millrace._loop import LoopThread
 from millrace._times import Duration
+from millrace.errors import CallCancelled
 from millrace.payload import Codec
 
 __all__ = ["Client"]
@@ -162,6 +164,7 @@ class Client:
     def _open(self) -> None:
         self._twin = self._make()
         self._loop: LoopThread | None = None
+        self._closed = False
         self._pid = os.getpid()
 
     def _run(self, call: Callable[[Any], Coroutine[Any, Any, R]]) -> R:
@@ -169,6 +172,8 @@ class Client:
             self._lock = threading.Lock()
             self._open()
         with self._lock:
+            if self._closed:
+                raise CallCancelled("the client is closed")
             if self._loop is None:
                 self._loop = LoopThread()
             loop = self._loop
@@ -193,7 +198,8 @@ class Client:
             while (item := self._run(following)) is not None:
                 yield item[0]
         finally:
-            self._run(end)
+            with contextlib.suppress(CallCancelled):  # closing the client has ended it
+                self._run(end)
 
     @property
     def address(self) -> str:
@@ -207,12 +213,15 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection and its thread."""
+        """Ends the connection and its thread; calls of other threads that are under way end with CallCancelled."""
         with self._lock:
             loop, self._loop = self._loop, None
+            self._closed = True
         if loop is not None and self._pid == os.getpid():
-            loop.run(self._twin.close())
-            loop.stop()
+            try:
+                loop.run(self._twin.close())
+            finally:
+                loop.stop()
 
     create = _wait(_client.Client.create)
     create_many = _wait(_client.Client.create_many)

@@ -88,9 +88,11 @@ class _Process:
         with self.lock:
             if self._bridge is not None:
                 loop, manager = self._bridge
-                loop.run(manager.close())
-                loop.stop()
                 self._bridge = None
+                try:
+                    loop.run(manager.close())
+                finally:
+                    loop.stop()
 
 
 _process = _Process()
