@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator
-from typing import Any, Final, Self
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, cast
 
 import grpc.aio
 
@@ -14,7 +17,7 @@ from millrace import _otel
 from millrace._call import Connection, raise_end
 from millrace._channel import error_of_call, error_of_status
 from millrace._convert import spec_to_pb
-from millrace.errors import DeadlineExceeded, InvalidArgument, MillraceError, Unavailable
+from millrace.errors import DeadlineExceeded, InternalError, InvalidArgument, MillraceError, Unavailable
 from millrace.proto.v1 import job_pb2
 from millrace.proto.v1 import job_service_pb2 as messages
 from millrace.proto.v1.job_service_pb2_grpc import JobServiceStub
@@ -70,15 +73,48 @@ def jobs_of(slots: list[Slot]) -> list[job_pb2.JobSpec]:
     return [slot for slot in slots if isinstance(slot, job_pb2.JobSpec)]
 
 
-def _outcomes(slots: list[Slot], answers: Any) -> Iterator[CreateOutcome]:
+def outcomes_of(jobs: Sequence[job_pb2.JobSpec], answers: Sequence[messages.CreateOutcome]) -> list[CreateOutcome]:
+    """One for each job in order: a job that the server left out did not come about as far as anybody knows."""
+    outcomes = [outcome_from_pb(answer, index) for index, answer in enumerate(answers[: len(jobs)])]
+    for job in jobs[len(outcomes) :]:
+        fault = f"the server answered {len(jobs)} jobs with {len(answers)} outcomes: the one of this job is missing"
+        outcomes.append(CreateOutcome(job.id, error=InternalError(fault)))
+    return outcomes
+
+
+def _outcomes(slots: list[Slot], answers: Sequence[messages.CreateOutcome]) -> Iterator[CreateOutcome]:
     """Of all slots in order, given the answers for the jobs among them."""
-    numbered = enumerate(answers)
+    answered = iter(outcomes_of(jobs_of(slots), answers))
     for slot in slots:
-        if isinstance(slot, CreateOutcome):
-            yield slot
+        yield slot if isinstance(slot, CreateOutcome) else next(answered)
+
+
+def _tell(error: MillraceError, known: Iterable[CreateOutcome], slots: Iterable[Slot]) -> None:
+    """Adds to the error of a call what became of each job: those without an answer have the error itself."""
+    unknown = (slot if isinstance(slot, CreateOutcome) else CreateOutcome(slot.id, error=error) for slot in slots)
+    error.outcomes = (*known, *unknown)
+
+
+@dataclass(eq=False, slots=True)
+class _Create:
+    """A create of one caller, who waits for it."""
+
+    job: job_pb2.JobSpec
+    future: asyncio.Future[Created]
+    is_sent: bool = False
+
+    def fail(self, error: MillraceError) -> None:
+        """Unless it has ended."""
+        if not self.future.done():
+            _tell(error, (), [self.job])
+            self.future.set_exception(error)
+
+    def expire(self, timeout_s: float) -> None:
+        """The caller's time is over."""
+        if self.is_sent:
+            self.fail(DeadlineExceeded(f"the server did not answer within {timeout_s:g} s; the job may have been created"))
         else:
-            index, answer = next(numbered)
-            yield outcome_from_pb(answer, index)
+            self.fail(DeadlineExceeded(f"the create waited {timeout_s:g} s for those before it, and was not sent"))
 
 
 class Coalescer:
@@ -86,29 +122,35 @@ class Coalescer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: deque[tuple[job_pb2.JobSpec, asyncio.Future[Created]]] = deque()
+        self._waiting: deque[_Create] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     async def create(self, job: job_pb2.JobSpec) -> Created:
-        """One job; returns when it is durable."""
-        future: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, future))
+        """One job; returns when it is durable. Its time-out counts from now on, whenever it is sent."""
+        loop = asyncio.get_running_loop()
+        create = _Create(job, loop.create_future())
+        timer = loop.call_later(self._connection.timeout_s, create.expire, self._connection.timeout_s)
+        self._waiting.append(create)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
-        return await future
+        try:
+            return await create.future
+        finally:
+            timer.cancel()
 
-    def _take(self) -> list[tuple[job_pb2.JobSpec, asyncio.Future[Created]]]:
+    def _take(self) -> list[_Create]:
         """The next call's jobs; those whose callers have left are dropped."""
-        taken: list[tuple[job_pb2.JobSpec, asyncio.Future[Created]]] = []
+        taken: list[_Create] = []
         size = 0
         while self._waiting and len(taken) < JOBS_MAX:
-            job, future = self._waiting[0]
-            size += job.ByteSize() + 8
+            create = self._waiting[0]
+            size += create.job.ByteSize() + 8
             if taken and size > BYTES_MAX:
                 break
             self._waiting.popleft()
-            if not future.done():
-                taken.append((job, future))
+            if not create.future.done():
+                create.is_sent = True
+                taken.append(create)
         return taken
 
     async def _send_all(self) -> None:
@@ -118,26 +160,22 @@ class Coalescer:
         finally:
             self._sender = None
 
-    async def _send(self, taken: list[tuple[job_pb2.JobSpec, asyncio.Future[Created]]]) -> None:
+    async def _send(self, taken: list[_Create]) -> None:
+        jobs = [create.job for create in taken]
         try:
             stub = self._connection.stub(JobServiceStub)
-            request = messages.CreateJobsRequest(jobs=[job for job, _ in taken])
-            response = await self._connection.call(stub.CreateJobs, request, of_job=True)
+            response = await self._connection.call(stub.CreateJobs, messages.CreateJobsRequest(jobs=jobs), of_job=True)
         except BaseException as error:
-            for _, future in taken:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, MillraceError) else MillraceError(f"the create failed: {error!r}"))
+            for create in taken:
+                create.fail(copy.copy(error) if isinstance(error, MillraceError) else MillraceError(f"the create failed: {error!r}"))
             if not isinstance(error, Exception):
                 raise
             return
-        for index, ((_, future), answer) in enumerate(zip(taken, response.outcomes, strict=True)):
-            if future.done():
-                continue
-            outcome = outcome_from_pb(answer, index)
-            if outcome.error is None:
-                future.set_result(Created(outcome.id, outcome.existing))
-            else:
-                future.set_exception(outcome.error)
+        for create, outcome in zip(taken, outcomes_of(jobs, response.outcomes), strict=True):
+            if outcome.error is not None:
+                create.fail(cast(MillraceError, outcome.error))
+            elif not create.future.done():
+                create.future.set_result(Created(outcome.id, outcome.existing))
 
 
 async def each(specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterator[JobSpec]:
@@ -201,6 +239,7 @@ class OneAhead:
 async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
     """As few calls as the limits allow, one after the other; while one is under way, the next one's jobs are made."""
     outcomes: list[CreateOutcome] = []
+    unanswered: deque[Slot] = deque()
     chunker = Chunker()
     maker = Maker(connection)
 
@@ -210,13 +249,21 @@ async def create_many(connection: Connection, specs: Iterable[JobSpec] | AsyncIt
         if request.jobs:
             answers = (await connection.call(connection.stub(JobServiceStub).CreateJobs, request, of_job=True)).outcomes
         outcomes.extend(_outcomes(slots, answers))
+        for _ in slots:
+            unanswered.popleft()
 
-    async with OneAhead() as calls:
-        async for spec in each(specs):
-            if full := chunker.add(maker.slot(spec)):
-                await calls.run(send(full))
-        if rest := chunker.rest():
-            await calls.run(send(rest))
+    try:
+        async with OneAhead() as calls:
+            async for spec in each(specs):
+                slot = maker.slot(spec)
+                unanswered.append(slot)
+                if full := chunker.add(slot):
+                    await calls.run(send(full))
+            if rest := chunker.rest():
+                await calls.run(send(rest))
+    except MillraceError as error:
+        _tell(error, outcomes, unanswered)
+        raise
     return outcomes
 
 
@@ -227,54 +274,86 @@ def traced(job: job_pb2.JobSpec, trace: tuple[str, str]) -> job_pb2.JobSpec:
     return job
 
 
-async def create_stream(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterator[CreateOutcome]:
-    """One stream with some messages ahead of their answers; outcomes in the order of the specs."""
-    call = connection.stream(connection.stub(JobServiceStub).CreateJobsStream)
-    ahead = asyncio.Semaphore(_STREAM_AHEAD)
-    sent: asyncio.Queue[list[Slot] | None] = asyncio.Queue()
+class _Stream:
+    """One CreateJobsStream with some messages ahead of their answers."""
 
-    async def send(slots: list[Slot]) -> None:
-        await ahead.acquire()
+    def __init__(self, connection: Connection) -> None:
+        self.unanswered: deque[Slot] = deque()
+        """In order, from when they are made until their outcomes are told."""
+        self._connection = connection
+        self._call = connection.stream(connection.stub(JobServiceStub).CreateJobsStream)
+        self._ahead = asyncio.Semaphore(_STREAM_AHEAD)
+        self._sent: asyncio.Queue[list[Slot] | None] = asyncio.Queue()
+
+    async def _send(self, slots: list[Slot]) -> None:
+        await self._ahead.acquire()
+        self._sent.put_nowait(slots)  # first, so that the reader has an eye on it: a write waits as long as the server does not read
         if jobs := jobs_of(slots):
-            await call.write(messages.CreateJobsStreamRequest(jobs=jobs))
-        sent.put_nowait(slots)
+            await self._call.write(messages.CreateJobsStreamRequest(jobs=jobs))
 
-    async def write() -> None:
+    async def write(self, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> None:
+        """Sends all. When the stream has ended, it is the reader who finds out why."""
         chunker = Chunker(_STREAM_JOBS)
-        maker = Maker(connection)
+        maker = Maker(self._connection)
         try:
             async for spec in each(specs):
-                if full := chunker.add(maker.slot(spec)):
-                    await send(full)
+                slot = maker.slot(spec)
+                self.unanswered.append(slot)
+                if full := chunker.add(slot):
+                    await self._send(full)
             if rest := chunker.rest():
-                await send(rest)
-            await call.done_writing()
+                await self._send(rest)
+            await self._call.done_writing()
         finally:
-            sent.put_nowait(None)
+            self._sent.put_nowait(None)
 
-    async def read() -> Any:
-        async with asyncio.timeout(connection.timeout_s):
-            response = await call.read()
+    async def _read(self) -> Any:
+        async with asyncio.timeout(self._connection.timeout_s):
+            response = await self._call.read()
         if response is grpc.aio.EOF:
-            await raise_end(call)
+            await raise_end(self._call)
             raise Unavailable("the server ended the stream before it had answered")
         return response.outcomes
 
-    writer = asyncio.create_task(write())
+    async def outcomes(self) -> AsyncGenerator[CreateOutcome, None]:
+        """Of all that is sent, in order."""
+        try:
+            while (slots := await self._sent.get()) is not None:
+                answers = await self._read() if jobs_of(slots) else ()
+                self._ahead.release()
+                for outcome in _outcomes(slots, answers):
+                    self.unanswered.popleft()
+                    yield outcome
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error, of_job=True) from None
+        except TimeoutError as error:
+            if isinstance(error, MillraceError):
+                raise
+            raise DeadlineExceeded("the server did not answer the stream in time; what was not answered can be sent again") from None
+        except asyncio.CancelledError:
+            self._connection.raise_if_closed()
+            raise
+
+    def end(self) -> None:
+        """Gives up what is under way."""
+        self._call.cancel()
+
+
+async def create_stream(connection: Connection, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterator[CreateOutcome]:
+    """Over one stream; outcomes in the order of the specs."""
+    stream = _Stream(connection)
+    writer = asyncio.create_task(stream.write(specs))
     try:
-        while (slots := await sent.get()) is not None:
-            answers = await read() if jobs_of(slots) else ()
-            ahead.release()
-            for outcome in _outcomes(slots, answers):
+        async with contextlib.aclosing(stream.outcomes()) as outcomes:
+            async for outcome in outcomes:
                 yield outcome
         await writer
-    except grpc.aio.AioRpcError as error:
-        raise error_of_call(error, of_job=True) from None
-    except TimeoutError:
-        raise DeadlineExceeded("the server did not answer the stream in time; what was not answered can be sent again") from None
+    except MillraceError as error:
+        _tell(error, (), stream.unanswered)
+        raise
     finally:
         await _stop(writer)
-        call.cancel()
+        stream.end()
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import builtins
+import re
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from millrace import _otel
 from millrace._call import Connection
 from millrace._convert import Within, batch_from_pb, chain_from_pb, id_to_pb, new_id, spec_to_pb
-from millrace._create import JOBS_MAX, Chunker, OneAhead, each, jobs_of, outcome_from_pb, traced
+from millrace._create import JOBS_MAX, Chunker, OneAhead, each, jobs_of, outcomes_of, traced
 from millrace._times import Duration
+from millrace.errors import InvalidArgument, MillraceError
 from millrace.proto.v1 import batch_service_pb2, chain_service_pb2, job_pb2
 from millrace.proto.v1.batch_service_pb2_grpc import BatchServiceStub
 from millrace.proto.v1.chain_service_pb2_grpc import ChainServiceStub
 from millrace.types import Batch, Chain, CreateOutcome, JobSpec
 
-__all__ = ["Batches", "Chains"]
+__all__ = ["OUTCOME_NOT_KEPT", "Batches", "Chains"]
+
+OUTCOME_NOT_KEPT: Final = "OUTCOME_NOT_KEPT"
+"""The reason in the error of an item of whose outcome nothing is known."""
 
 
 class Chains:
@@ -106,7 +111,10 @@ class Batches:
         seal: bool = True,
     ) -> Batch:
         """Creates a batch of up to 1,000,000 items, in chunks; members start while others are still being sent. The batch's `outcomes`
-        tell of each item, unless some had been sent before: the server does not keep theirs.
+        tell of each item, in order. The server does not keep those of a chunk that it had taken before, be it that its first answer was
+        lost or that a part of the batch had been sent: such items have an error with the reason OUTCOME_NOT_KEPT, and if all are such,
+        `outcomes` is empty. An error that ends the create has the `outcomes` of the items sent before; with an `id` of yours, the batch
+        can be sent again.
 
         What items leave open is taken from `defaults`. `on_success` is created when the last member ends, if all succeeded, and
         `on_complete` in any case. Without `seal` the batch takes more items by `add`, until it is sealed or an hour passes without any.
@@ -123,21 +131,24 @@ class Batches:
             request.items.extend(first)
             request.seal = seal and second is None
             response = await self._connection.call(self._stub.CreateBatch, request)
-            outcomes = _outcomes(response.outcomes)
+            outcomes = _outcomes_of_chunk(first, response.outcomes)
             if second is None:
-                return replace(batch_from_pb(response.batch, existing=response.existing), outcomes=tuple(outcomes))
+                return replace(batch_from_pb(response.batch, existing=response.existing), outcomes=_known(outcomes))
 
             async def add(chunk: int, jobs: builtins.list[job_pb2.JobSpec], is_last: bool) -> None:
-                outcomes.extend(await self._add(request.id, chunk, jobs, last=seal and is_last))
+                with _Renumbered(len(outcomes)):
+                    answers = await self._add(request.id, chunk, jobs, last=seal and is_last)
+                outcomes.extend(_outcomes_of_chunk(jobs, answers))
 
-            sent = len(first)
-            async with OneAhead() as calls:
-                async for chunk, jobs, is_last in _numbered(second, chunks):
-                    sent += len(jobs)
-                    await calls.run(add(chunk, jobs, is_last))
-        if len(outcomes) < sent:  # those of a part would be taken for those of other items
-            outcomes.clear()
-        return replace(await self.get(request.id), existing=response.existing, outcomes=tuple(outcomes))
+            try:
+                async with OneAhead() as calls:
+                    async for chunk, jobs, is_last in _numbered(second, chunks):
+                        await calls.run(add(chunk, jobs, is_last))
+                batch = await self.get(request.id)
+            except MillraceError as error:
+                error.outcomes = _known(outcomes)
+                raise
+        return replace(batch, existing=response.existing, outcomes=_known(outcomes))
 
     async def _chunks(
         self, items: Iterable[JobSpec] | AsyncIterable[JobSpec], size: int, trace: tuple[str, str], id: str | None
@@ -159,13 +170,14 @@ class Batches:
         trace = _otel.trace_context()
         ids = _Ids(None)
         jobs = [ids.give(self._spec(item, trace, f"items[{index}]"), index) for index, item in enumerate(items)]
-        return await self._add(batch_id, chunk, jobs, last=last)
+        answers = await self._add(batch_id, chunk, jobs, last=last)
+        return outcomes_of(jobs, answers) if answers else []
 
-    async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> builtins.list[CreateOutcome]:
+    async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> Any:
         """A stream of one message, which gRPC does not repeat by itself."""
         request = batch_service_pb2.AddBatchItemsRequest(batch_id=batch_id, chunk=chunk, items=jobs, last=last)
         response = await self._connection.exchange(lambda: self._stub.AddBatchItems, request)
-        return _outcomes(response.outcomes)
+        return response.outcomes
 
     async def seal(self, batch_id: str) -> Batch:
         """No more items: the batch ends when its members have."""
@@ -213,8 +225,31 @@ class _Ids:
         return job
 
 
-def _outcomes(messages: Any) -> list[CreateOutcome]:
-    return [outcome_from_pb(outcome, index) for index, outcome in enumerate(messages)]
+class _Renumbered:
+    """Makes the number of an item in its chunk that of the item in the batch, in the field at fault."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InvalidArgument) and error.field:
+            error.field = re.sub(r"^items\[(\d+)\]", lambda found: f"items[{int(found[1]) + self._start}]", error.field)
+
+
+def _outcomes_of_chunk(jobs: list[job_pb2.JobSpec], answers: Any) -> list[CreateOutcome]:
+    """One for each item, also if the answer has none: those of later chunks must not be taken for theirs."""
+    if answers:
+        return outcomes_of(jobs, answers)
+    fault = "the chunk of this item had been taken before, and the server does not keep the outcomes"
+    return [CreateOutcome(job.id, error=MillraceError(fault, reason=OUTCOME_NOT_KEPT)) for job in jobs]
+
+
+def _known(outcomes: Sequence[CreateOutcome]) -> tuple[CreateOutcome, ...]:
+    """All of them, if any is known."""
+    return tuple(outcomes) if any(getattr(outcome.error, "reason", None) != OUTCOME_NOT_KEPT for outcome in outcomes) else ()
 
 
 async def _numbered(

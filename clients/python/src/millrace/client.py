@@ -124,6 +124,7 @@ class Client:
             response = await self._connection.call(self._jobs.CreateJob, messages.CreateJobRequest(job=message), of_job=True)
         except MillraceError as error:
             error.field = error.field and error.field.removeprefix("job.")
+            error.outcomes = (CreateOutcome(message.id, error=error),)
             raise
         return Created(response.job.id, response.existing)
 

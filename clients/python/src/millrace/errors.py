@@ -8,6 +8,10 @@ the `field` at fault, and `retry_after` where waiting can help. Those at the end
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from millrace.types import CreateOutcome
 
 __all__ = [
     "AlreadyExists",
@@ -60,6 +64,10 @@ class MillraceError(Exception):
         """The id or name of the object in the way."""
         self.retry_after = retry_after
         """When trying again can help."""
+        self.outcomes: tuple[CreateOutcome, ...] = ()
+        """Of creates whose call failed: what is known of each job, in order. `create` tells of its one job, `create_many` of all that
+        it had taken from `specs`, `create_stream` of those whose outcomes it had not told. Those without an answer carry this error,
+        and the id with which they can be sent again."""
 
 
 class InvalidArgument(MillraceError, ValueError):

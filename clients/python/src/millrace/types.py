@@ -449,7 +449,7 @@ class Batch:
     on_complete_job_id: str = ""
     existing: bool = False
     outcomes: tuple[CreateOutcome, ...] = ()
-    """Of the items, in order; only in the answer of a create, and only if it sent all of them for the first time."""
+    """Of the items, in order; only in the answer of a create. See there what is told of items that had been sent before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

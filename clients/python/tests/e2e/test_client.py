@@ -24,6 +24,7 @@ from millrace import (
     JobPriority,
     JobSpec,
     JobState,
+    MillraceError,
     NotFound,
     QueueFull,
     QueueSettings,
@@ -183,7 +184,7 @@ async def test_batches_in_chunks(client: Client, queue: str) -> None:
     assert (await client.batches.create()).state is BatchState.SUCCEEDED
 
 
-async def test_a_batch_that_was_sent_in_part_does_not_tell_of_a_part(client: Client, queue: str) -> None:
+async def test_a_batch_that_was_sent_in_part_tells_which_outcomes_are_not_known(client: Client, queue: str) -> None:
     """Those of later items would stand where the first ones are looked for."""
     flow = str(uuid.uuid4())
     items = [JobSpec("t", queue=queue, labels={"number": str(number)}) for number in range(4)]
@@ -195,7 +196,12 @@ async def test_a_batch_that_was_sent_in_part_does_not_tell_of_a_part(client: Cli
     with pytest.raises(RuntimeError):
         await client.batches.create(failing(), id=flow, chunk_size=1)
     batch = await client.batches.create(items, id=flow, chunk_size=1)
-    assert (batch.existing, batch.total, batch.outcomes) == (True, 4, ())
+    assert (batch.existing, batch.total, len(batch.outcomes), batch.outcomes[3].error) == (True, 4, 4, None)
+    errors = [outcome.error for outcome in batch.outcomes]
+    assert {error.reason for error in errors if isinstance(error, MillraceError)} == {"OUTCOME_NOT_KEPT"}
+    assert (await client.get(batch.outcomes[3].id)).labels["number"] == "3"
+    again = await client.batches.create(items, id=flow, chunk_size=1)
+    assert (again.existing, again.total, again.outcomes) == (True, 4, ())
     whole = await client.batches.create(items, chunk_size=1)
     jobs = [await client.get(outcome.id) for outcome in whole.outcomes]
     assert [job.labels["number"] for job in jobs] == ["0", "1", "2", "3"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from millrace._convert import new_id
+from millrace._flows import OUTCOME_NOT_KEPT
 from millrace.client import Client
 from millrace.errors import MillraceError, NotFound
 from millrace.jobs._types import BatchResult, JobStatus, ScheduledJob
@@ -41,8 +42,13 @@ class MillraceQueueBackend:
         except BaseException:
             await self._seal(batch_id)
             raise
-        refusals = [outcome.error for outcome in batch.outcomes if outcome.error is not None]
-        return BatchResult(total, total - len(refusals), batch_id, str(refusals[0]) if refusals else None)
+        errors = [outcome.error for outcome in batch.outcomes if outcome.error is not None]
+        refusals = [error for error in errors if getattr(error, "reason", None) != OUTCOME_NOT_KEPT]
+        if len(batch.outcomes) == total and len(refusals) == len(errors):
+            return BatchResult(total, total - len(refusals), batch_id, str(refusals[0]) if refusals else None)
+        # An answer was lost, and with it the outcomes in it: the batch itself knows how many members it has.
+        lost = f"{total - batch.total} items are no members: they were refused or there already, and the answer that told was lost"
+        return BatchResult(total, batch.total, batch_id, str(refusals[0]) if refusals else lost if batch.total < total else None)
 
     async def _seal(self, batch_id: str) -> int:
         """Closes a batch that was cut off, so that it can end; returns how many items it has."""
