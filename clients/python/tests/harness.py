@@ -38,6 +38,10 @@ class Millraced:
     def address(self) -> str:
         return f"127.0.0.1:{self._ports['grpc']}"
 
+    @property
+    def worker_port(self) -> int:
+        return self._ports["worker"]
+
     def start(self) -> Millraced:
         port_file = self._folder / "ports.json"
         port_file.unlink(missing_ok=True)

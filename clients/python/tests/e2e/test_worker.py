@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -113,6 +114,71 @@ async def test_a_terminate_that_cannot_be_obeyed_ends_the_worker(client: Client,
     assert (await client.wait(created.id)).state is JobState.CANCELLED
     job = await client.get(neighbour.id)
     assert (job.state, job.attempts, job.lost_count) == (JobState.PENDING, 0, 0)
+
+
+@pytest.mark.parametrize("ask", ["stop", "terminate another"])
+async def test_a_worker_that_ends_never_confirms_the_cancel_of_code_that_runs(
+    client: Client, queue: str, start_worker: Start, ask: str
+) -> None:
+    """Its job ends with the session. Told to be released, it would have ended at once, with the code still running."""
+    flags = ("--pool", "threads", "--concurrency", "3", "--stop-grace", "0.5", "--terminate-grace", "0.5")
+    worker = start_worker("--queues", queue, *flags)
+    cancelled, other, neighbour = [(await client.create("deaf", queue=queue)).id for _ in range(3)]
+    for job_id in (cancelled, other, neighbour):
+        await until_running(client, job_id)
+    await client.cancel(cancelled)
+    if ask == "stop":
+        assert await asyncio.to_thread(worker.terminate) == 0
+    else:
+        await client.terminate(other)
+        assert await asyncio.to_thread(worker.process.wait, SOON_S) == 75
+    job = await client.wait(cancelled)
+    assert (job.state, job.lost_count) == (JobState.CANCELLED, 1)
+    job = await client.get(neighbour)
+    assert (job.state, job.attempts, job.lost_count) == (JobState.PENDING, 0, 0)
+
+
+class Passage:
+    """A way to the server that a test can close."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._open |= {writer, far_writer}
+
+        async def carry(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    to.write(data)
+            to.close()
+
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._open:
+            writer.close()
+
+
+async def test_a_worker_that_stops_and_cannot_join_waits_between_its_tries(
+    client: Client, queue: str, start_worker: Start, millraced: Millraced
+) -> None:
+    passage = Passage(millraced.worker_port)
+    url = f"ws://127.0.0.1:{await passage.start()}"
+    worker = start_worker("--queues", queue, "--pool", "threads", "--concurrency", "1", "--transport", "nng", MILLRACE_WORKER_URL=url)
+    created = await client.create("wait_politely", args=[3], queue=queue)
+    await until_running(client, created.id)
+    await passage.close()
+    assert await asyncio.to_thread(worker.terminate) == 0
+    tries = worker.log.count("cannot join")
+    assert 2 <= tries < 20, worker.log[-2000:]
 
 
 async def test_a_terminate_cancels_an_async_handler(client: Client, queue: str, start_worker: Start) -> None:

@@ -540,7 +540,7 @@ async def test_a_batch_of_which_nothing_is_known_counts_its_members(service: tup
         backend = MillraceQueueBackend(client)
         result = await backend.enqueue_batch(items(), 1000)
         assert (result.total, result.enqueued) == (2, 1)
-        assert "1 items are no members" in (result.error or "")
+        assert "1 of 2 items are no members" in (result.error or "")
         total = 2
         result = await backend.enqueue_batch(items(), 1000)
         assert (result.total, result.enqueued, result.error) == (2, 2, None)

@@ -47,7 +47,9 @@ class MillraceQueueBackend:
         if len(batch.outcomes) == total and len(refusals) == len(errors):
             return BatchResult(total, total - len(refusals), batch_id, str(refusals[0]) if refusals else None)
         # An answer was lost, and with it the outcomes in it: the batch itself knows how many members it has.
-        lost = f"{total - batch.total} items are no members: they were refused or there already, and the answer that told was lost"
+        lost = (
+            f"{total - batch.total} of {total} items are no members: they were refused or there already, and the answer that told was lost"
+        )
         return BatchResult(total, batch.total, batch_id, str(refusals[0]) if refusals else lost if batch.total < total else None)
 
     async def _seal(self, batch_id: str) -> int:

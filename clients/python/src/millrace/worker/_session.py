@@ -133,7 +133,7 @@ class Session:
             ended, must_register = await self._join_and_serve()
             if ended or ((self._stops > 0 or self._stuck is not None) and self._look_after_ending()):
                 break
-        if self._stuck is None:
+        if self._stuck is None and not any(self._must_not_confirm(held) for held in self._state.held.values()):
             await self._deregister()
         log.info("stopped")
 
@@ -158,9 +158,9 @@ class Session:
         self._news.set()
 
     async def _pause(self, seconds: float) -> None:
-        """Sleeps, but not through a stop."""
-        end = self._now() + seconds
-        while self._stops == 0 and self._now() < end:
+        """Sleeps, but not through a stop. One that is stopping already sleeps too: its tries must not follow each other without end."""
+        end, stops = self._now() + seconds, self._stops
+        while self._stops == stops and self._now() < end:
             self._news.clear()
             await self._wait_for_news(end - self._now())
 
@@ -460,7 +460,7 @@ class Session:
 
         def give_back() -> None:
             for other in list(self._state.held.values()):
-                if other is not held and other.status is not Status.REPORTED:
+                if other is not held and other.status is not Status.REPORTED and not self._must_not_confirm(other):
                     self._state.final(other, released_report(other))
             self._goodbye = self._now() + _GOODBYE_S
 
@@ -515,8 +515,15 @@ class Session:
         self._stub.QuietWorker.future(request, timeout=_GOODBYE_S, metadata=self._metadata).add_done_callback(answered)
 
     def _release(self, status: Status) -> None:
-        for held in [held for held in self._state.held.values() if held.status is status]:
-            self._state.final(held, released_report(held))
+        for held in list(self._state.held.values()):
+            if held.status is status and not self._must_not_confirm(held):
+                self._state.final(held, released_report(held))
+
+    @staticmethod
+    def _must_not_confirm(held: Held) -> bool:
+        """The job is to be cancelled and its code still runs. To give it back, or to leave the session, would end it as if the code had
+        stopped; without a word of ours it ends when this process has been gone for the server's reconnect grace."""
+        return held.status is Status.RUNNING and held.stop in (StopReason.CANCEL, StopReason.TERMINATE)
 
     def _end_grace(self) -> None:
         """Tells what still runs to stop."""
