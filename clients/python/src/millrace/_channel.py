@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.resources
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ _BY_CODE: Final[dict[str, type[MillraceError]]] = {
         errors.DataLoss,
     )
 }
+_OUR_NAMES: Final = {
+    "retry_policy.kind": "retry.backoff",
+    "retry_policy": "retry",
+    "unique_key.rule": "unique.return_existing",
+    "unique_key": "unique",
+    "concurrency_key": "concurrency",
+}
+_THEIR_NAME: Final = re.compile(rf"(?<![^.])(?:{'|'.join(map(re.escape, _OUR_NAMES))})(?![^.\[])")
 _CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -229,6 +238,12 @@ def error_of_status(status: status_pb2.Status) -> MillraceError:
     return _make(_CODES.get(status.code, "UNKNOWN"), status.message, status.details, True)
 
 
+def _our_path(field: str) -> str:
+    """The path of an argument as our types have it; the names of labels, which stand in quotes, stay."""
+    path, quote, rest = field.partition('["')
+    return _THEIR_NAME.sub(lambda found: _OUR_NAMES[found[0]], path) + quote + rest
+
+
 def _make(code: str, message: str, details: Iterable[Any], of_job: bool) -> MillraceError:
     field = reason = subject = retry_after = None
     for detail in details:
@@ -237,7 +252,7 @@ def _make(code: str, message: str, details: Iterable[Any], of_job: bool) -> Mill
             reason, subject = info.reason or None, info.metadata.get("subject")
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             violations = error_details_pb2.BadRequest.FromString(detail.value).field_violations
-            field = violations[0].field if violations else None
+            field = _our_path(violations[0].field) if violations else None
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry_after = delta_from_pb(error_details_pb2.RetryInfo.FromString(detail.value).retry_delay)
     kind = _BY_CODE.get(code, MillraceError)

@@ -60,8 +60,8 @@ class Client:
     MILLRACE_KEY. `ca` (a PEM file of the authorities that may have signed the server's certificate, or "system": those that this machine
     trusts) turns encryption on, except on unix sockets; `certificate` (two files: certificate and key) adds a client certificate, and
     with it `ca` is "system" if nothing else was said. `timeout` is the deadline of each call; calls that the server was not there
-    for are repeated within it, with the same ids. `routes` are routing rules, `codec` changes payloads on their way. With `coalesce`,
-    creates that wait while another is under way go out together.
+    for are repeated within it, with the same ids. A stream of creates is not repeated, and has it for each answer. `routes` are routing
+    rules, `codec` changes payloads on their way. With `coalesce`, creates that wait while another is under way go out together.
     """
 
     def __init__(
@@ -129,12 +129,14 @@ class Client:
         return Created(response.job.id, response.existing)
 
     async def create_many(self, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> list[CreateOutcome]:
-        """Creates any number of jobs in calls of up to 1,000; each has its own outcome, in order."""
+        """Creates any number of jobs in calls of up to 1,000; each has its own outcome, in order. When a whole call fails, its error is
+        raised, and its `outcomes` tell of all jobs taken from `specs` so far: those that are there, and those to send again."""
         with _otel.create_span("many"):
             return await _create.create_many(self._connection, specs)
 
     def create_stream(self, specs: Iterable[JobSpec] | AsyncIterable[JobSpec]) -> AsyncIterator[CreateOutcome]:
-        """Creates jobs over one stream, the fastest way in; outcomes come in order while specs are still being taken."""
+        """Creates jobs over one stream, the fastest way in; outcomes come in order while specs are still being taken. A stream that
+        breaks is not repeated: its error is raised, and its `outcomes` tell the ids of the jobs that were taken and not answered."""
         return _create.create_stream(self._connection, specs)
 
     # ---- look ----

@@ -74,6 +74,9 @@ class Service(JobServiceServicer, BatchServiceServicer):  # type: ignore[misc]
         assert self.answer is not None
         return await self.answer(request, context)
 
+    async def CreateJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._take(request, context)
+
     async def CreateJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._take(request, context)
 
@@ -596,6 +599,38 @@ async def test_errors_are_typed_and_carry_what_the_server_says(
     assert error.value.subject == "the-other"
     assert error.value.retry_after is not None
     assert error.value.retry_after.total_seconds() == 3
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("job.retry_policy.kind", "retry.backoff"),
+        ("jobs[0].retry_policy.max_attempts", "retry.max_attempts"),
+        ("job.unique_key.key", "unique.key"),
+        ("jobs[0].unique_key.rule", "unique.return_existing"),
+        ("job.concurrency_key.limit", "concurrency.limit"),
+        ("job.concurrency_key", "concurrency"),
+        ('jobs[0].labels["my.unique_key.x"]', 'labels["my.unique_key.x"]'),
+        ("job.task", "task"),
+    ],
+)
+async def test_a_field_at_fault_is_told_as_job_spec_has_it(service: tuple[Service, str], theirs: str, ours: str) -> None:
+    fake, address = service
+    violation = error_details_pb2.BadRequest.FieldViolation(field=theirs, description="bad")
+    status = status_pb2.Status(
+        code=code_pb2.INVALID_ARGUMENT, message="bad", details=packed(error_details_pb2.BadRequest(field_violations=[violation]))
+    )
+
+    async def answer(request: Any, context: Any) -> Any:
+        if isinstance(request, pb.CreateJobsRequest):
+            return pb.CreateJobsResponse(outcomes=[pb.CreateOutcome(error=status)])
+        return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad", (("grpc-status-details-bin", status.SerializeToString()),))
+
+    fake.answer = answer
+    async with Client(address, coalesce=theirs.startswith("jobs")) as client:
+        with pytest.raises(InvalidArgument) as error:
+            await client.create("t")
+    assert error.value.field == ours
 
 
 async def test_every_call_has_a_deadline(service: tuple[Service, str]) -> None:
