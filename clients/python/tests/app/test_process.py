@@ -5,12 +5,14 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from processes import HERE, SOON_S
 
-from millrace.errors import InvalidArgument
-from millrace.jobs import JobManager, close_job_manager, get_job_manager, get_queue, use_backend
+from millrace.errors import CallCancelled, InvalidArgument
+from millrace.jobs import JobManager, JobStatus, close_job_manager, get_job_manager, get_queue, use_backend
+from millrace.jobs._process import AsyncResult, call
 from millrace.jobs.memory import MemoryQueueBackend
 from millrace.jobs.service import MillraceQueueBackend
 
@@ -71,6 +73,31 @@ async def test_an_application_can_bring_its_own_backend() -> None:
     backend = MemoryQueueBackend()
     use_backend(lambda: backend)
     assert await get_queue() is backend
+
+
+def test_another_backend_ends_the_calls_of_threads_that_wait_for_the_one_before() -> None:
+    waiting = threading.Event()
+    ended: list[type[BaseException]] = []
+
+    class Slow(MemoryQueueBackend):
+        async def wait_for(self, task_id: str, timeout: float) -> JobStatus:
+            waiting.set()
+            return await super().wait_for(task_id, timeout)
+
+    def wait() -> None:
+        job_id = call(lambda jobs: jobs.enqueue("nobody"))
+        try:
+            AsyncResult(job_id).get(timeout=300)
+        except BaseException as error:
+            ended.append(type(error))
+
+    use_backend(Slow)
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert waiting.wait(SOON_S)
+    use_backend(None)
+    thread.join(SOON_S)
+    assert ended == [CallCancelled]
 
 
 def test_the_workers_of_a_prefork_server_each_have_a_connection(service: str) -> None:

@@ -176,8 +176,10 @@ async def test_what_the_client_refuses_is_refused_here() -> None:
 
 async def test_listing_cancelling_and_purging() -> None:
     client = FakeClient(Registry())
-    outcomes = await client.create_many([JobSpec("a"), JobSpec("b", queue="other", labels={"k": "v"}), JobSpec("c", args=[object()])])
-    assert [outcome.error is None for outcome in outcomes] == [True, True, False]
+    outcomes = await client.create_many(
+        [JobSpec("a"), JobSpec("b", queue="other", labels={"k": "v"}), JobSpec("c", args=[object()]), JobSpec("d\0")]
+    )
+    assert [outcome.error is None for outcome in outcomes] == [True, True, False, False]
     assert [job.task async for job in client.list(JobFilter(labels={"k": "v"}))] == ["b"]
     assert await client.cancel(outcomes[0].id)
     assert await client.cancel_jobs(JobFilter(tasks=["a", "b"])) == 1
