@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,106 +13,26 @@ import grpc
 import grpc.aio
 import pytest
 import trustme
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from fake_service import Service, accept, packed
 from millrace import (
-    CallCancelled,
     Client,
     Created,
     DeadlineExceeded,
     InternalError,
     InvalidArgument,
     JobExists,
-    JobFilter,
     JobNotFound,
     JobSpec,
     MillraceError,
     QueueFull,
     Unavailable,
 )
-from millrace.jobs.service import MillraceQueueBackend
 from millrace.proto.v1 import batch_service_pb2
 from millrace.proto.v1 import job_service_pb2 as pb
-from millrace.proto.v1.batch_service_pb2_grpc import BatchServiceServicer, add_BatchServiceServicer_to_server
-from millrace.proto.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
-from millrace.sync import Client as SyncClient
-
-Answer = Callable[[Any, Any], Awaitable[Any]]
-
-
-def accept(request: pb.CreateJobsRequest) -> pb.CreateJobsResponse:
-    return pb.CreateJobsResponse(outcomes=[pb.CreateOutcome(id=job.id) for job in request.jobs])
-
-
-def packed(*details: Any) -> list[any_pb2.Any]:
-    boxes = []
-    for detail in details:
-        box = any_pb2.Any()
-        box.Pack(detail)
-        boxes.append(box)
-    return boxes
-
-
-class Service(JobServiceServicer, BatchServiceServicer):  # type: ignore[misc]
-    """Notes each request; answers what the test has set."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.metadata: list[dict[str, str]] = []
-        self.answer: Answer | None = None
-        self.called = asyncio.Event()
-        self.stream_end: grpc.StatusCode | None = None
-        """How a stream of creates ends after its first answer."""
-
-    async def _take(self, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        self.called.set()
-        self.metadata.append(dict(context.invocation_metadata()))
-        assert self.answer is not None
-        return await self.answer(request, context)
-
-    async def CreateJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def CreateJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def CreateJobsStream(self, requests: Any, context: Any) -> Any:  # noqa: N802
-        async for request in requests:
-            yield await self._take(request, context)
-            if self.stream_end is not None:
-                await context.abort(self.stream_end, "stopping")
-
-    async def WatchJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
-        yield await self._take(request, context)
-
-    async def CreateBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def GetBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def SealBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._take(request, context)
-
-    async def AddBatchItems(self, requests: Any, context: Any) -> Any:  # noqa: N802
-        async for request in requests:
-            yield await self._take(request, context)
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[tuple[Service, str]]:
-    server, service = grpc.aio.server(), Service()
-    add_JobServiceServicer_to_server(service, server)
-    add_BatchServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield service, f"127.0.0.1:{port}"
-    await server.stop(None)
+from millrace.proto.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 
 
 async def test_creates_that_wait_go_out_together(service: tuple[Service, str]) -> None:
@@ -391,70 +309,6 @@ async def test_a_stream_that_ends_while_its_source_pauses_tells_what_was_not_ans
     assert all(outcome.error is fault.value for outcome in left)
 
 
-CALLS: list[Callable[[Any], Any]] = [
-    lambda client: client.create("t"),
-    lambda client: client.create("t"),  # which waits for the one before
-    lambda client: client.create_many([JobSpec("t")]),
-    lambda client: client.create_stream([JobSpec("t")]),
-    lambda client: client.batches.add("b", 1, [JobSpec("t")]),
-    lambda client: client.watch(JobFilter()),
-    lambda client: client.get("id"),
-]
-
-
-async def never(request: Any, context: Any) -> Any:
-    await asyncio.Event().wait()
-
-
-async def until_called(fake: Service, count: int) -> None:
-    async with asyncio.timeout(60):
-        while len(fake.requests) < count:
-            fake.called.clear()
-            await fake.called.wait()
-
-
-async def test_closing_a_client_ends_its_calls(service: tuple[Service, str]) -> None:
-    fake, address = service
-    fake.answer = never
-    client = Client(address, timeout=300)
-
-    async def result(call: Callable[[Any], Any]) -> Any:
-        answer = call(client)
-        return [item async for item in answer] if isinstance(answer, AsyncIterator) else await answer
-
-    calls = [asyncio.create_task(result(call)) for call in CALLS]
-    await until_called(fake, len(CALLS) - 1)
-    await client.close()
-    async with asyncio.timeout(60):
-        assert [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)] == [CallCancelled] * len(CALLS)
-    with pytest.raises(CallCancelled):
-        await client.get("id")
-
-
-async def test_closing_a_sync_client_ends_the_calls_of_other_threads(service: tuple[Service, str]) -> None:
-    fake, address = service
-    fake.answer = never
-    client = SyncClient(address, timeout=300)
-    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def run(call: Callable[[Any], Any]) -> None:
-        try:
-            answer = call(client)
-            ended.put(list(answer) if isinstance(answer, Iterator) else answer)
-        except BaseException as error:
-            ended.put(type(error))
-
-    for call in CALLS:
-        threading.Thread(target=run, args=[call], daemon=True).start()
-    await until_called(fake, len(CALLS) - 1)
-    async with asyncio.timeout(60):
-        await asyncio.to_thread(client.close)
-        assert [await asyncio.to_thread(ended.get, timeout=30) for _ in CALLS] == [CallCancelled] * len(CALLS)
-    with pytest.raises(CallCancelled):
-        client.get("id")
-    client.close()
-
-
 async def test_unavailable_is_tried_again_with_the_same_id(service: tuple[Service, str]) -> None:
     fake, address = service
 
@@ -498,75 +352,6 @@ async def test_a_chunk_of_a_batch_is_sent_again_with_its_number(service: tuple[S
         outcomes = await client.batches.add("b", 7, [JobSpec("t"), JobSpec("t")], last=True)
     assert [(request.chunk, request.last) for request in fake.requests] == [(7, True)] * 2
     assert [outcome.id for outcome in outcomes] == [item.id for item in fake.requests[0].items]
-
-
-async def test_a_batch_whose_answer_was_lost_tells_what_it_knows(service: tuple[Service, str]) -> None:
-    """Of six items in chunks of two, the second one is refused; the answer to the second chunk is lost, and with it two outcomes."""
-    fake, address = service
-
-    async def answer(request: Any, context: Any) -> Any:
-        if isinstance(request, batch_service_pb2.AddBatchItemsRequest):
-            outcomes = [pb.CreateOutcome(id=item.id) for item in request.items] if request.chunk == 3 else []
-            return batch_service_pb2.AddBatchItemsResponse(chunk=request.chunk, outcomes=outcomes)
-        batch = batch_service_pb2.Batch(id=request.id, total=4)
-        if isinstance(request, batch_service_pb2.GetBatchRequest):
-            return batch_service_pb2.GetBatchResponse(batch=batch)
-        taken = status_pb2.Status(code=code_pb2.ALREADY_EXISTS, message="the id is taken")
-        outcomes = [pb.CreateOutcome(id=request.items[0].id), pb.CreateOutcome(id=request.items[1].id, error=taken)]
-        return batch_service_pb2.CreateBatchResponse(batch=batch, outcomes=outcomes)
-
-    async def items() -> AsyncIterator[JobSpec]:
-        for number in range(6):
-            yield JobSpec("t", args=[number])
-
-    fake.answer = answer
-    async with Client(address) as client:
-        outcomes = (await client.batches.create(items(), chunk_size=2)).outcomes
-        assert [getattr(outcome.error, "code", None) for outcome in outcomes] == [None, "ALREADY_EXISTS", "UNKNOWN", "UNKNOWN", None, None]
-        result = await MillraceQueueBackend(client).enqueue_batch(items(), 2)
-        assert (result.total, result.enqueued, result.error) == (6, 4, "the id is taken")
-
-
-async def test_a_batch_of_which_nothing_is_known_counts_its_members(service: tuple[Service, str]) -> None:
-    fake, address = service
-    total = 1
-
-    async def answer(request: Any, context: Any) -> Any:
-        return batch_service_pb2.CreateBatchResponse(batch=batch_service_pb2.Batch(id=request.id, total=total), existing=True)
-
-    async def items() -> AsyncIterator[JobSpec]:
-        for number in range(2):
-            yield JobSpec("t", args=[number])
-
-    fake.answer = answer
-    async with Client(address) as client:
-        backend = MillraceQueueBackend(client)
-        result = await backend.enqueue_batch(items(), 1000)
-        assert (result.total, result.enqueued) == (2, 1)
-        assert "1 of 2 items are no members" in (result.error or "")
-        total = 2
-        result = await backend.enqueue_batch(items(), 1000)
-        assert (result.total, result.enqueued, result.error) == (2, 2, None)
-
-
-async def test_a_later_chunk_that_is_refused_names_the_item_and_tells_of_those_before(service: tuple[Service, str]) -> None:
-    fake, address = service
-
-    async def answer(request: Any, context: Any) -> Any:
-        if isinstance(request, batch_service_pb2.AddBatchItemsRequest):
-            violation = error_details_pb2.BadRequest.FieldViolation(field="items[1].task", description="bad")
-            details = packed(error_details_pb2.BadRequest(field_violations=[violation]))
-            status = status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="it is bad", details=details)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "it is bad", (("grpc-status-details-bin", status.SerializeToString()),))
-        outcomes = [pb.CreateOutcome(id=item.id) for item in request.items]
-        return batch_service_pb2.CreateBatchResponse(batch=batch_service_pb2.Batch(id=request.id, total=2), outcomes=outcomes)
-
-    fake.answer = answer
-    async with Client(address) as client:
-        with pytest.raises(InvalidArgument) as fault:
-            await client.batches.create([JobSpec("t") for _ in range(4)], chunk_size=2)
-    assert fault.value.field == "items[3].task"
-    assert [outcome.id for outcome in fault.value.outcomes] == [item.id for item in fake.requests[0].items]
 
 
 @pytest.mark.parametrize(
