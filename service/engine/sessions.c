@@ -425,7 +425,8 @@ static void heartbeat(struct turn *turn, struct session *session, const Millrace
     return;
   }
   session->received_up_to = message->received_up_to;
-  session->ping_echoed = MIN(message->ping, session->ping_sent);
+  if (message->ping <= session->ping_sent) /* who makes up numbers has not read them */
+    session->ping_echoed = MAX(session->ping_echoed, message->ping);
   GHashTable *held = held_set_new();
   for (size_t i = 0; i < message->n_held; i++) {
     struct held name = {.delivery = message->held[i]->delivery};

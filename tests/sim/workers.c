@@ -455,7 +455,7 @@ static void read_message(struct sim *sim, struct worker *worker, GBytes *bytes) 
   size_t length;
   const uint8_t *data = g_bytes_get_data(bytes, &length);
   Millrace__V1__Deliveries *message = millrace__v1__deliveries__unpack(arena_protobuf(sim->arena), length, data);
-  worker->ping = MAX(worker->ping, message->ping);
+  worker->ping = message->ping ? message->ping : worker->ping;
   if (message->accepted_report_seq)
     accepted(worker, message->accepted_report_seq);
   for (size_t i = 0; i < message->n_commands; i++)
