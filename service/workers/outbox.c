@@ -2,7 +2,9 @@
 /* Two hold an outbox: the watch for its end, from outbox_new until on_end has returned, and the send that is under way. The last
  * one frees it, from nng's callbacks, where an operation can't be waited for: nng's reaper does that.
  *
- * The stream is freed as soon as its end is known: that is what ends a send whose peer has stopped reading. */
+ * The stream is freed as soon as its end is known: that is what ends a send whose peer has stopped reading.
+ *
+ * Two mutexes: that of all, which keeps each of them from being freed, and before which an outbox's own is never taken. */
 #include "workers/outbox.h"
 
 #include <glib.h>
@@ -15,18 +17,19 @@ struct outboxes {
   atomic_size_t bytes;
   pthread_mutex_t mutex;
   pthread_cond_t none_left;
-  size_t count;
+  GQueue list; /* struct outbox */
 };
 
 struct outbox {
   struct outboxes *all;
+  GList link;
   struct id session;
   nng_aio *send; /* one message at a time: what waits stays ours, and can be forgotten */
   nng_aio *receive;
   pthread_mutex_t mutex;
-  nng_stream *stream; /* NULL: freed */
-  GQueue waiting;     /* nng_msg */
-  size_t bytes;       /* of those waiting and of the one being sent */
+  nng_stream *stream;  /* NULL: freed */
+  GQueue waiting;      /* nng_msg */
+  atomic_size_t bytes; /* of those waiting and of the one being sent; 0 once it is closed. Changed under the mutex */
   size_t sending_bytes;
   bool is_sending;
   bool is_closed; /* nothing is begun on the stream any more */
@@ -41,20 +44,28 @@ struct outboxes *outboxes_new(void (*on_end)(void *context, struct outbox *outbo
   outboxes->context = context;
   pthread_mutex_init(&outboxes->mutex, NULL);
   pthread_cond_init(&outboxes->none_left, NULL);
+  g_queue_init(&outboxes->list);
   return outboxes;
 }
 
-static void count(struct outboxes *outboxes, int change) {
+static void add(struct outboxes *outboxes, struct outbox *outbox) {
+  outbox->link.data = outbox;
   pthread_mutex_lock(&outboxes->mutex);
-  outboxes->count += (size_t)change;
-  if (outboxes->count == 0)
+  g_queue_push_tail_link(&outboxes->list, &outbox->link);
+  pthread_mutex_unlock(&outboxes->mutex);
+}
+
+static void take_out(struct outboxes *outboxes, struct outbox *outbox) {
+  pthread_mutex_lock(&outboxes->mutex);
+  g_queue_unlink(&outboxes->list, &outbox->link);
+  if (outboxes->list.length == 0)
     pthread_cond_signal(&outboxes->none_left);
   pthread_mutex_unlock(&outboxes->mutex);
 }
 
 void outboxes_free(struct outboxes *outboxes) {
   pthread_mutex_lock(&outboxes->mutex);
-  while (outboxes->count > 0)
+  while (outboxes->list.length > 0)
     pthread_cond_wait(&outboxes->none_left, &outboxes->mutex);
   pthread_mutex_unlock(&outboxes->mutex);
   pthread_cond_destroy(&outboxes->none_left);
@@ -69,20 +80,8 @@ static size_t cost(const nng_msg *message) {
 }
 
 static void discharge(struct outbox *outbox, size_t bytes) {
-  outbox->bytes -= bytes;
+  atomic_fetch_sub(&outbox->bytes, bytes);
   atomic_fetch_sub(&outbox->all->bytes, bytes);
-}
-
-/* Charges a message of `bytes`, unless that would pass a limit. */
-static bool charge(struct outbox *outbox, size_t bytes) {
-  if (outbox->bytes + bytes > OUTBOX_BYTES_MAX)
-    return false;
-  if (atomic_fetch_add(&outbox->all->bytes, bytes) + bytes > OUTBOXES_BYTES_MAX) {
-    atomic_fetch_sub(&outbox->all->bytes, bytes);
-    return false;
-  }
-  outbox->bytes += bytes;
-  return true;
 }
 
 static void send_next(struct outbox *outbox) {
@@ -97,10 +96,10 @@ static void send_next(struct outbox *outbox) {
 
 static void shut(struct outbox *outbox) {
   nng_msg *message;
-  while ((message = g_queue_pop_head(&outbox->waiting))) {
-    discharge(outbox, cost(message));
+  while ((message = g_queue_pop_head(&outbox->waiting)))
     nng_msg_free(message);
-  }
+  discharge(outbox, atomic_load(&outbox->bytes));
+  outbox->sending_bytes = 0;
   if (!outbox->is_closed)
     nng_stream_close(outbox->stream);
   outbox->is_closed = true;
@@ -114,12 +113,11 @@ static void let_go(struct outbox *outbox) {
   pthread_mutex_unlock(&outbox->mutex);
   if (!is_free)
     return;
-  struct outboxes *all = outbox->all;
   nng_aio_reap(outbox->send);
   nng_aio_reap(outbox->receive);
+  take_out(outbox->all, outbox);
   pthread_mutex_destroy(&outbox->mutex);
   g_free(outbox);
-  count(all, -1);
 }
 
 static void end(struct outbox *outbox) {
@@ -175,7 +173,7 @@ struct outbox *outbox_new(struct outboxes *outboxes, nng_stream *take_stream, co
   outbox->stream = take_stream;
   pthread_mutex_init(&outbox->mutex, NULL);
   g_queue_init(&outbox->waiting);
-  count(outboxes, 1);
+  add(outboxes, outbox);
   return outbox;
 }
 
@@ -193,26 +191,59 @@ const struct id *outbox_session(const struct outbox *outbox) {
   return &outbox->session;
 }
 
-bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length) {
-  nng_msg *message;
-  if (nng_msg_alloc(&message, 0) != 0)
-    return false;
-  if (nng_msg_append(message, bytes, length) != 0) {
-    nng_msg_free(message);
-    return false;
+/* Closes the one that holds most. False: none holds anything. */
+static bool close_fullest(struct outboxes *outboxes) {
+  struct outbox *fullest = NULL;
+  size_t most = 0;
+  pthread_mutex_lock(&outboxes->mutex);
+  for (GList *item = outboxes->list.head; item; item = item->next) {
+    struct outbox *outbox = item->data;
+    size_t bytes = atomic_load(&outbox->bytes);
+    if (bytes > most) {
+      fullest = outbox;
+      most = bytes;
+    }
   }
+  if (fullest)
+    outbox_close(fullest);
+  pthread_mutex_unlock(&outboxes->mutex);
+  return fullest != NULL;
+}
+
+/* Charges all of them for a message that no outbox holds yet: whoever is to get it is not taken for one that holds much. */
+static void make_room(struct outboxes *outboxes, size_t bytes) {
+  atomic_fetch_add(&outboxes->bytes, bytes);
+  while (atomic_load(&outboxes->bytes) > OUTBOXES_BYTES_MAX && close_fullest(outboxes))
+    ;
+}
+
+/* Takes a message that is charged already. */
+static void enqueue(struct outbox *outbox, nng_msg *take_message) {
+  const size_t bytes = cost(take_message);
   pthread_mutex_lock(&outbox->mutex);
-  bool is_closed = outbox->is_closed;
-  bool taken = !is_closed && charge(outbox, cost(message));
-  if (taken) {
-    g_queue_push_tail(&outbox->waiting, message);
+  if (outbox->is_closed) {
+    atomic_fetch_sub(&outbox->all->bytes, bytes);
+    nng_msg_free(take_message);
+  } else {
+    atomic_fetch_add(&outbox->bytes, bytes);
+    g_queue_push_tail(&outbox->waiting, take_message);
     if (!outbox->is_sending)
       send_next(outbox);
   }
   pthread_mutex_unlock(&outbox->mutex);
-  if (!taken)
+}
+
+bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length) {
+  nng_msg *message;
+  if (nng_msg_alloc(&message, 0) != 0)
+    return false;
+  if (nng_msg_append(message, bytes, length) != 0 || atomic_load(&outbox->bytes) + cost(message) > OUTBOX_BYTES_MAX) {
     nng_msg_free(message);
-  return taken || is_closed;
+    return false;
+  }
+  make_room(outbox->all, cost(message));
+  enqueue(outbox, message);
+  return true;
 }
 
 void outbox_close(struct outbox *outbox) {

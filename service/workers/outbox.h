@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* outbox.h: a WebSocket on which jobs go out to one worker, and the messages that wait for it. It keeps their order, never blocks
- * the sender and refuses to hold more than its limits. A worker has nothing to say there: what it says, and its end, is the end.
+ * the sender and refuses to hold more than its limit. A worker has nothing to say there: what it says, and its end, is the end.
+ *
+ * When all of them together hold their limit, room is made for the next message by closing whichever holds most: never one that
+ * holds nothing, however many others read nothing. So what waits takes OUTBOXES_BYTES_MAX at most; nng may keep the one message
+ * that it is sending on a connection that was closed, for the moment until it notices.
  *
  * nng's streams and not its push sockets: those of nng 1.5 keep a connection that has ended and write to it after it was freed.
  * Threads: any. on_end comes from nng's threads, without a lock. Errors: none. */
@@ -31,7 +35,8 @@ struct outbox *outbox_new(struct outboxes *outboxes, nng_stream *take_stream, co
 /* From now on on_end may come, even before this has returned. Call it once. */
 void outbox_watch(struct outbox *outbox);
 const struct id *outbox_session(const struct outbox *outbox);
-/* Sends after all sent before. Copies. False: a limit would be passed; nothing was taken. What is sent after the end is lost. */
+/* Sends after all sent before. Copies. False: its limit would be passed, or no memory; nothing was taken. What is sent after the
+ * end is lost. */
 bool outbox_send(struct outbox *outbox, const uint8_t *bytes, size_t length);
 /* Ends the connection, and forgets what was not sent yet. */
 void outbox_close(struct outbox *outbox);
