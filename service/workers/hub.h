@@ -27,7 +27,8 @@ struct hub_options {
 enum status hub_open(const struct hub_options *options, struct hub **out_hub, struct error *error) STATUS_CHECK;
 uint16_t hub_port(const struct hub *hub);
 /* Other certificates, for a hub that has some: listens anew, as a listener can't change its own. All WebSockets are closed; their
- * workers come back within the grace. UNAVAILABLE: the port was lost in between, only gRPC streams go on. */
+ * workers come back within the grace. UNAVAILABLE, and the message tells which: connections to the port would not go, and nothing
+ * has changed; or the port was lost in between, and only gRPC streams go on until a later call succeeds. */
 enum status hub_set_tls(struct hub *hub, const struct tls_texts *tls, struct error *error) STATUS_CHECK;
 /* The callbacks for engine_options.transport. */
 struct transport hub_transport(struct hub *hub);
