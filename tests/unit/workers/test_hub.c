@@ -1,178 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The hub with real sockets on both sides and an engine that only takes notes. */
-#include <glib.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "rig.h"
 
-#include <cmocka.h>
-#include <nng/nng.h>
+#include <glib.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
-#include <nng/transport/ws/websocket.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-#include "fake_engine.h"
 #include "workers/outbox.h"
-#include "workers/seat.h"
 
-enum { REPORTS_BYTES_MAX = 1024 * 1024, RECEIVE_MS = 60000, REDIAL_MS = 20, SEVERAL = 100, MANY = 1000, URL_BYTES = 200 };
-
-/* nng 1.5.2 leaks the message that is half written to a peer when its pipe is closed; ours are freed or handed over. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) {
-  return "leak:libnng.so";
-}
-
-static struct hub *hub;
-static struct transport transport;
-static uint16_t hub_port_dialled; /* in the program of many workers, which has no hub */
-
-/* In the program of many workers. Elsewhere nng must not dial a lost connection again: version 1.5.2 can abort, or wait for ever,
- * in nng_close while it does. */
-static bool dials_again;
-
-/* ---- a worker over nng ---- */
-
-struct worker {
-  nng_socket jobs, reports;
-  nng_dialer dialers[2];
-};
-
-static struct id session_number(unsigned number) {
-  return id_make_v7(1700000000000, 0, number);
-}
-
-static void token_of(const struct id *session, char out_token[64]) {
-  char text[ID_TEXT_BYTES];
-  id_format(session, text);
-  g_snprintf(out_token, 64, "secret-%s", text);
-}
-
-static void open_session(const struct id *session) {
-  char token[64];
-  uint8_t hash[SECRET_HASH_BYTES];
-  token_of(session, token);
-  secret_hash(token, strlen(token), hash);
-  transport.session_open(transport.context, session, hash);
-}
-
-static void jobs_path(const struct id *session, char out_path[64]) {
-  char text[ID_TEXT_BYTES];
-  id_format(session, text);
-  g_snprintf(out_path, 64, "/sessions/%s/jobs", text);
-}
-
-/* nng would dial again, whatever times are set; without its dialer it can't. Counts what is gone. */
-static void gone(nng_pipe pipe, nng_pipe_ev event, void *count) {
-  (void)event;
-  nng_dialer_close(nng_pipe_dialer(pipe));
-  if (count)
-    atomic_fetch_add((atomic_int *)count, 1);
-}
-
-static nng_dialer dial(nng_socket socket, const char *path, const char *token, atomic_int *count_gone) {
-  char url[URL_BYTES], header[URL_BYTES];
-  g_snprintf(url, sizeof url, "ws://127.0.0.1:%u%s", (unsigned)(hub ? hub_port(hub) : hub_port_dialled), path);
-  nng_dialer dialer;
-  assert_int_equal(nng_dialer_create(&dialer, socket, url), 0);
-  g_snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", token ? token : "");
-  if (token)
-    assert_int_equal(nng_dialer_set_string(dialer, NNG_OPT_WS_REQUEST_HEADERS, header), 0);
-  if (dials_again) {
-    assert_int_equal(nng_dialer_set_ms(dialer, NNG_OPT_RECONNMINT, REDIAL_MS), 0);
-    assert_int_equal(nng_dialer_set_ms(dialer, NNG_OPT_RECONNMAXT, REDIAL_MS), 0);
-    while (nng_dialer_start(dialer, 0) == NNG_ETIMEDOUT) /* nng gives a handshake two seconds, and the machine may be busy */
-      ;
-  } else {
-    assert_int_equal(nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, gone, count_gone), 0);
-    assert_int_equal(nng_dialer_start(dialer, 0), 0);
-  }
-  return dialer;
-}
-
-static void worker_init(struct worker *worker) {
-  assert_int_equal(nng_pull0_open(&worker->jobs), 0);
-  assert_int_equal(nng_push0_open(&worker->reports), 0);
-  assert_int_equal(nng_socket_set_ms(worker->jobs, NNG_OPT_RECVTIMEO, RECEIVE_MS), 0);
-  assert_int_equal(nng_socket_set_ms(worker->reports, NNG_OPT_SENDTIMEO, RECEIVE_MS), 0);
-}
-
-static void worker_dial(struct worker *worker, const struct id *session) {
-  char path[64], token[64];
-  jobs_path(session, path);
-  token_of(session, token);
-  worker->dialers[0] = dial(worker->jobs, path, token, NULL);
-  worker->dialers[1] = dial(worker->reports, "/reports", token, NULL);
-}
-
-static void worker_close(struct worker *worker) {
-  nng_close(worker->jobs);
-  nng_close(worker->reports);
-}
-
-static void worker_report(struct worker *worker, const char *text) {
-  assert_int_equal(nng_send(worker->reports, (void *)text, strlen(text), 0), 0);
-}
-
-static void send_text(const struct id *session, uint64_t connection, const char *text) {
-  transport.send(transport.context, session, connection, (uint8_t *)g_strdup(text), strlen(text));
-}
-
-static void expect_delivery(struct worker *worker, const char *text) {
-  char *bytes;
-  size_t length;
-  assert_int_equal(nng_recv(worker->jobs, &bytes, &length, NNG_FLAG_ALLOC), 0);
-  assert_int_equal(length, strlen(text));
-  assert_memory_equal(bytes, text, length);
-  nng_free(bytes, length);
-}
-
-static uint64_t expect_connected(const struct id *session, const char *name) {
-  struct event event = fake_engine_next(session);
-  assert_int_equal(event.kind, EVENT_CONNECTED);
-  assert_string_equal(event.transport_name, name);
-  return event.connection;
-}
-
-static void expect_disconnected(const struct id *session, uint64_t connection) {
-  struct event event = fake_engine_next(session);
-  assert_int_equal(event.kind, EVENT_DISCONNECTED);
-  assert_int_equal(event.connection, connection);
-}
-
-static void expect_report(const struct id *session, uint64_t connection, const char *text) {
-  struct event event = fake_engine_next(session);
-  assert_int_equal(event.kind, EVENT_REPORTS);
-  assert_int_equal(event.connection, connection);
-  assert_int_equal(event.length, strlen(text));
-  assert_memory_equal(event.bytes, text, event.length);
-  g_free(event.bytes);
-}
+enum { SEVERAL = 100, MANY = SESSIONS_OF_RIG };
 
 static int open_hub(void **state) {
   (void)state;
-  struct hub_options options = {.listen_host = "127.0.0.1", .reports_bytes_max = REPORTS_BYTES_MAX, .sessions_max = MANY};
-  struct error error;
-  fake_engine_reset();
-  dials_again = false;
-  if (hub_open(&options, &hub, &error) != STATUS_OK)
-    return -1;
-  transport = hub_transport(hub);
-  hub_start(hub, fake_engine());
-  return 0;
+  return rig_open(NULL);
 }
 
 static int close_hub(void **state) {
   (void)state;
-  hub_close(hub);
-  fake_engine_reset();
+  rig_close();
   return 0;
 }
 
@@ -250,9 +100,7 @@ static void expect_refused(const char *path, const char *token, bool jobs) {
   assert_int_equal(jobs ? nng_pull0_open(&socket) : nng_push0_open(&socket), 0);
   for (int times = 1; times <= 2; times++) {
     dial(socket, path, token, &closed);
-    gint64 deadline = g_get_monotonic_time() + RECEIVE_MS * 1000LL;
-    while (atomic_load(&closed) < times && g_get_monotonic_time() < deadline)
-      g_usleep(1000);
+    wait_for_count(&closed, times);
     assert_int_equal(atomic_load(&closed), times);
   }
   nng_close(socket);
@@ -280,16 +128,16 @@ static void nobody_joins_before_start_nor_after_the_session(void **state) {
   char path[64], token[64];
   jobs_path(&session, path);
   token_of(&session, token);
-  hub_start(hub, NULL);
+  hub_start(rig.hub, NULL);
   open_session(&session);
   expect_refused(path, token, true);
   expect_refused("/reports", token, false);
-  hub_start(hub, fake_engine());
+  hub_start(rig.hub, fake_engine());
   struct worker worker;
   worker_init(&worker);
   worker_dial(&worker, &session);
   expect_connected(&session, "nng");
-  transport.session_close(transport.context, &session);
+  rig.transport.session_close(rig.transport.context, &session);
   expect_refused("/reports", token, false);
   assert_int_equal(fake_engine_pending(), 0);
   worker_close(&worker);
@@ -305,7 +153,7 @@ static void sessions_whose_paths_are_taken_harm_nobody(void **state) {
     worker_init(&worker);
     worker_dial(&worker, &session);
     expect_connected(&session, "nng");
-    transport.session_close(transport.context, &session);
+    rig.transport.session_close(rig.transport.context, &session);
     open_session(&session);
     worker_close(&worker);
   }
@@ -344,28 +192,6 @@ static void a_redialled_pipe_makes_a_new_connection(void **state) {
   expect_disconnected(&session, second);
 }
 
-/* Descriptors left open: GLib then spawns without a fork, which the thread sanitizer does not survive beside threads. */
-static pid_t start_program(char **arguments) {
-  GPid pid;
-  assert_true(
-      g_spawn_async(NULL, arguments, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_LEAVE_DESCRIPTORS_OPEN, NULL, NULL, &pid, NULL));
-  return pid;
-}
-
-/* A program that reads nothing, or answers everything. */
-static pid_t start_plain_worker(const struct id *session, const char *mode) {
-  char text[ID_TEXT_BYTES], token[64], port[8];
-  id_format(session, text);
-  token_of(session, token);
-  g_snprintf(port, sizeof port, "%u", (unsigned)hub_port(hub));
-  return start_program((char *[]){"/usr/bin/python3", PLAIN_WORKER, port, text, token, (char *)mode, NULL});
-}
-
-static void stop(pid_t pid) {
-  kill(pid, SIGKILL);
-  waitpid(pid, NULL, 0);
-}
-
 static void the_newest_replaces_the_old(void **state) {
   (void)state;
   struct id session = session_number(1);
@@ -379,7 +205,7 @@ static void the_newest_replaces_the_old(void **state) {
   uint64_t second = expect_connected(&session, "nng");
   send_text(&session, second, "for the newest");
   expect_delivery(&worker, "for the newest");
-  stop(old);
+  stop_program(old);
   worker_close(&worker);
   expect_disconnected(&session, second);
 }
@@ -396,15 +222,8 @@ static void a_plain_websocket_is_a_worker(void **state) {
   expect_report(&session, connection, "small");
   expect_report(&session, connection, large);
   g_free(large);
-  stop(pid);
+  stop_program(pid);
   expect_disconnected(&session, connection);
-}
-
-/* Fills a stopped reader until the hub lets go of it. */
-static void flood(const struct id *session, uint64_t connection, size_t count) {
-  enum { MESSAGE_BYTES = 1024 * 1024 };
-  for (size_t i = 0; i < count; i++)
-    transport.send(transport.context, session, connection, g_malloc0(MESSAGE_BYTES), MESSAGE_BYTES);
 }
 
 static void a_slow_reader_is_bounded_and_dropped(void **state) {
@@ -422,7 +241,7 @@ static void a_slow_reader_is_bounded_and_dropped(void **state) {
   expect_disconnected(&slow, connection);
   send_text(&other, standing, "still served");
   expect_delivery(&worker, "still served");
-  stop(pid);
+  stop_program(pid);
   worker_close(&worker);
   expect_disconnected(&other, standing);
 }
@@ -441,7 +260,7 @@ static void nothing_of_an_old_connection_reaches_the_new_one(void **state) {
   uint64_t second = expect_connected(&session, "nng");
   send_text(&session, second, "first message");
   expect_delivery(&worker, "first message");
-  stop(pid);
+  stop_program(pid);
   worker_close(&worker);
   expect_disconnected(&session, second);
 }
@@ -454,11 +273,11 @@ static void a_dropped_worker_may_come_back(void **state) {
   worker_init(&worker);
   worker_dial(&worker, &session);
   uint64_t first = expect_connected(&session, "nng");
-  transport.drop(transport.context, &session, first);
+  rig.transport.drop(rig.transport.context, &session, first);
   expect_disconnected(&session, first);
   worker_dial(&worker, &session);
   uint64_t second = expect_connected(&session, "nng");
-  transport.drop(transport.context, &session, first); /* a late one: harmless */
+  rig.transport.drop(rig.transport.context, &session, first); /* a late one: harmless */
   send_text(&session, second, "hello");
   expect_delivery(&worker, "hello");
   worker_close(&worker);
@@ -468,8 +287,8 @@ static void a_dropped_worker_may_come_back(void **state) {
 /* This program again, as a thousand workers that do one job each: killed like a machine that goes down. */
 static void be_many_workers(const char *port) {
   static struct worker workers[MANY];
-  hub_port_dialled = (uint16_t)atoi(port);
-  dials_again = true;
+  rig.port = (uint16_t)atoi(port);
+  rig.dials_again = true;
   for (unsigned i = 0; i < MANY; i++) {
     struct id session = session_number(i);
     worker_init(&workers[i]);
@@ -505,7 +324,7 @@ static void a_thousand_sessions(void **state) {
   }
   gint64 opened = g_get_monotonic_time();
   char port[8];
-  g_snprintf(port, sizeof port, "%u", (unsigned)hub_port(hub));
+  g_snprintf(port, sizeof port, "%u", (unsigned)rig.port);
   pid_t pid = start_program((char *[]){"/proc/self/exe", port, NULL});
   uint64_t connections[MANY];
   for (unsigned i = 0; i < MANY; i++) {
@@ -518,7 +337,7 @@ static void a_thousand_sessions(void **state) {
     expect_report(&session, connections[i], "done");
   }
   gint64 served = g_get_monotonic_time();
-  stop(pid);
+  stop_program(pid);
   fake_engine_wait_connected(0);
   print_message("1,000 sessions: opened in %d ms, connected and served in %d ms, their end noticed in %d ms\n",
                 (int)((opened - start) / 1000), (int)((served - opened) / 1000), (int)((g_get_monotonic_time() - served) / 1000));
@@ -550,20 +369,20 @@ static void streams_and_pipes_replace_each_other(void **state) {
   char token[64];
   token_of(&session, token);
   uint64_t connection = 0, newer = 0;
-  assert_false(hub_attach(hub, &session, "guess", &first, &connection));
-  assert_true(hub_attach(hub, &session, token, &first, &connection));
+  assert_false(hub_attach(rig.hub, &session, "guess", &first, &connection));
+  assert_true(hub_attach(rig.hub, &session, token, &first, &connection));
   assert_int_equal(expect_connected(&session, "grpc"), connection);
-  hub_attach_reports(hub, &session, connection, (const uint8_t *)"report", 6);
+  hub_attach_reports(rig.hub, &session, connection, (const uint8_t *)"report", 6);
   expect_report(&session, connection, "report");
   send_text(&session, connection, "delivery");
   assert_int_equal(one.sent, 1);
 
-  assert_true(hub_attach(hub, &session, token, &second, &newer));
+  assert_true(hub_attach(rig.hub, &session, token, &second, &newer));
   expect_disconnected(&session, connection);
   assert_int_equal(expect_connected(&session, "grpc"), newer);
   assert_int_equal(one.closed, 1);
-  hub_detach(hub, &session, connection); /* the old one leaves: says nothing */
-  hub_attach_reports(hub, &session, connection, (const uint8_t *)"stale", 5);
+  hub_detach(rig.hub, &session, connection); /* the old one leaves: says nothing */
+  hub_attach_reports(rig.hub, &session, connection, (const uint8_t *)"stale", 5);
   assert_int_equal(fake_engine_pending(), 0);
 
   struct worker worker;
@@ -575,12 +394,48 @@ static void streams_and_pipes_replace_each_other(void **state) {
   worker_close(&worker);
   expect_disconnected(&session, pair);
 
-  assert_true(hub_attach(hub, &session, token, &first, &connection));
+  assert_true(hub_attach(rig.hub, &session, token, &first, &connection));
   assert_int_equal(expect_connected(&session, "grpc"), connection);
-  transport.drop(transport.context, &session, connection);
+  rig.transport.drop(rig.transport.context, &session, connection);
   assert_int_equal(one.closed, 2);
-  hub_detach(hub, &session, connection);
+  hub_detach(rig.hub, &session, connection);
   expect_disconnected(&session, connection);
+}
+
+/* ---- the end ---- */
+
+static void *close_in_background(void *closed) {
+  rig_close();
+  atomic_store((atomic_int *)closed, 1);
+  return NULL;
+}
+
+static void a_hub_closes_beside_a_send_that_is_stuck(void **state) {
+  (void)state;
+  struct id stuck = session_number(1), healthy = session_number(2), half = session_number(3);
+  open_session(&stuck);
+  open_session(&healthy);
+  open_session(&half);
+  pid_t pid = start_plain_worker(&stuck, "stuck");
+  flood(&stuck, expect_connected(&stuck, "nng"), OUTBOX_BYTES_MAX / 2 / MESSAGE_BYTES);
+  struct worker worker, other;
+  worker_init(&worker);
+  worker_dial(&worker, &healthy);
+  uint64_t connection = expect_connected(&healthy, "nng");
+  send_text(&healthy, connection, "served");
+  expect_delivery(&worker, "served");
+  char token[64];
+  token_of(&half, token);
+  worker_init(&other);
+  dial(other.reports, "/reports", token, NULL);
+  atomic_int closed = 0;
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, close_in_background, &closed), 0);
+  wait_for_count(&closed, 1);
+  pthread_join(thread, NULL);
+  stop_program(pid);
+  worker_close(&worker);
+  worker_close(&other);
 }
 
 int main(int count, char **arguments) {
@@ -606,6 +461,7 @@ int main(int count, char **arguments) {
       TEST(a_dropped_worker_may_come_back),
       TEST(a_thousand_sessions),
       TEST(streams_and_pipes_replace_each_other),
+      TEST(a_hub_closes_beside_a_send_that_is_stuck),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
