@@ -42,6 +42,17 @@ void rig_close(void) {
   fake_engine_reset();
 }
 
+int rig_set_up(void **state) {
+  (void)state;
+  return rig_open(NULL);
+}
+
+int rig_tear_down(void **state) {
+  (void)state;
+  rig_close();
+  return 0;
+}
+
 /* ---- sessions ---- */
 
 struct id session_number(unsigned number) {
@@ -119,9 +130,9 @@ int try_dial(nng_socket socket, const char *path, const char *token, atomic_int 
   } else {
     assert_int_equal(nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, gone, count_gone), 0);
   }
-  while ((code = nng_dialer_start(dialer, 0)) ==
-         NNG_ETIMEDOUT) /* nng gives a handshake two seconds, and the machine may be busy */
-    ;
+  do
+    code = nng_dialer_start(dialer, 0);
+  while (code == NNG_ETIMEDOUT); /* nng gives a handshake two seconds, and the machine may be busy */
   if (code != 0)
     nng_dialer_close(dialer);
   *out_dialer = dialer;

@@ -37,6 +37,9 @@ struct worker {
 /* A hub with the fake engine, in `rig`. */
 int rig_open(const struct tls_texts *tls);
 void rig_close(void);
+/* For a test: without encryption. */
+int rig_set_up(void **state);
+int rig_tear_down(void **state);
 
 struct id session_number(unsigned number);
 void token_of(const struct id *session, char out_token[64]);

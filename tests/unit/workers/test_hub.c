@@ -15,17 +15,6 @@
 
 enum { SEVERAL = 100, MANY = SESSIONS_OF_RIG };
 
-static int open_hub(void **state) {
-  (void)state;
-  return rig_open(NULL);
-}
-
-static int close_hub(void **state) {
-  (void)state;
-  rig_close();
-  return 0;
-}
-
 /* ---- messages ---- */
 
 static void messages_go_both_ways_in_order(void **state) {
@@ -445,7 +434,7 @@ int main(int count, char **arguments) {
   setrlimit(RLIMIT_NOFILE, &descriptors);
   if (count > 1)
     be_many_workers(arguments[1]);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_hub, close_hub)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
   const struct CMUnitTest tests[] = {
       TEST(messages_go_both_ways_in_order),
       TEST(early_reports_wait_for_the_jobs_pipe),

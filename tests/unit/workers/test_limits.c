@@ -17,17 +17,6 @@ enum {
   TOO_MANY_EARLY = 6,
 };
 
-static int open_hub(void **state) {
-  (void)state;
-  return rig_open(NULL);
-}
-
-static int close_hub(void **state) {
-  (void)state;
-  rig_close();
-  return 0;
-}
-
 static void expect_big_delivery(struct worker *worker, const struct id *session, uint64_t connection) {
   char *bytes;
   size_t length;
@@ -149,7 +138,7 @@ static void early_reports_of_many_sessions_are_bounded(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_hub, close_hub)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
   const struct CMUnitTest tests[] = {
       TEST(slow_workers_do_not_cost_a_healthy_one_its_connection),
       TEST(early_reports_of_many_sessions_are_bounded),

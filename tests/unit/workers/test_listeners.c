@@ -75,12 +75,6 @@ static int open_hub(void **state) {
   return rig_open(&old);
 }
 
-static int close_hub(void **state) {
-  (void)state;
-  rig_close();
-  return 0;
-}
-
 /* Does anybody answer on the path of a session, trusted as rig.trust says? */
 static bool is_served(const struct id *session) {
   char path[64], token[64];
@@ -208,7 +202,7 @@ static void nothing_is_closed_beside_connections_that_will_not_go(void **state) 
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_hub, close_hub)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_hub, rig_tear_down)
   const struct CMUnitTest tests[] = {
       TEST(new_certificates_take_all_paths_along),
       TEST(sessions_that_come_with_new_certificates_are_served),
