@@ -18,10 +18,6 @@
 #include "workers/peer.h"
 #include "workers/seat.h"
 
-enum {
-  EARLY_BYTES_MAX = 64 * 1024 * 1024, /* of reports of all sessions that wait for the jobs' WebSocket */
-};
-
 struct hub {
   struct hub_options options;
   struct listeners *listeners;
@@ -174,19 +170,29 @@ static void on_reports_pipe(nng_pipe pipe, nng_pipe_ev event, void *context) {
     reports_gone(context, pipe);
 }
 
-/* Makes room for a message that can't be told yet: who keeps most loses its reports, and not whoever comes when the room is used
- * up. Under `lock`. */
-static void make_early_room(struct hub *hub, size_t bytes) {
-  while (hub->early_bytes > 0 && hub->early_bytes + bytes > EARLY_BYTES_MAX) {
-    GHashTableIter iterator;
-    gpointer value;
-    struct seat *most = NULL;
-    g_hash_table_iter_init(&iterator, hub->seats);
-    while (g_hash_table_iter_next(&iterator, NULL, &value))
-      if (!most || ((struct seat *)value)->early_bytes > most->early_bytes)
-        most = value;
-    seat_part_reports(most, most->reports);
+/* Whoever keeps most of what can't be told yet; NULL: nobody keeps anything. Under `lock`. */
+static struct seat *fullest_of_early(struct hub *hub) {
+  GHashTableIter iterator;
+  gpointer value;
+  struct seat *fullest = NULL;
+  size_t most = 0;
+  g_hash_table_iter_init(&iterator, hub->seats);
+  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
+    struct seat *seat = value;
+    if (seat->early_bytes > most) {
+      fullest = seat;
+      most = seat->early_bytes;
+    }
   }
+  return fullest;
+}
+
+/* Makes room for a message that can't be told yet: those that keep most lose their reports, not whoever comes when the room is
+ * used up. Under `lock`. */
+static void make_early_room(struct hub *hub, size_t bytes) {
+  struct seat *fullest;
+  while (hub->early_bytes + bytes > SEATS_EARLY_BYTES_MAX && (fullest = fullest_of_early(hub)))
+    seat_part_reports(fullest, fullest->reports);
 }
 
 /* A message came in on the reports path. */

@@ -18,7 +18,8 @@
 #include "workers/outbox.h"
 
 enum {
-  SEAT_EARLY_MESSAGES_MAX = 16, /* kept of a reports pipe that waits for its partner */
+  SEAT_EARLY_MESSAGES_MAX = 16,             /* kept of a reports pipe that waits for its partner */
+  SEATS_EARLY_BYTES_MAX = 64 * 1024 * 1024, /* kept by all of a hub's together */
 };
 
 enum seat_link { SEAT_APART, SEAT_PAIR, SEAT_STREAM };

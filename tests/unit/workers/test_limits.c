@@ -7,13 +7,13 @@
 #include <nng/protocol/pipeline0/push.h>
 
 #include "workers/outbox.h"
+#include "workers/seat.h"
 
 enum {
   STUCK = 5,
   CALM_ROUNDS = 30, /* of the stuck ones' floods: far from the limit still */
   BIG_BYTES = 32 * MESSAGE_BYTES,
   ABSORBED_MESSAGES = 12, /* by the kernel's buffers of one connection, at most */
-  EARLY_BYTES_MAX = 64 * 1024 * 1024,
   TOO_MANY_EARLY = 6,
 };
 
@@ -107,7 +107,7 @@ static void expect_early_report(const struct id *session, size_t bytes) {
 
 static void early_reports_of_many_sessions_are_bounded(void **state) {
   (void)state;
-  enum { FIT = EARLY_BYTES_MAX / REPORTS_BYTES_MAX };
+  enum { FIT = SEATS_EARLY_BYTES_MAX / REPORTS_BYTES_MAX };
   nng_socket sockets[FIT + TOO_MANY_EARLY];
   atomic_int gone = 0;
   for (unsigned i = 0; i < FIT + TOO_MANY_EARLY; i++) {
