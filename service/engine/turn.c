@@ -394,12 +394,13 @@ void turn_remove(struct turn *turn, struct entry *entry) {
 }
 
 void turn_forget(struct turn *turn, struct entry *entry) {
-  g_assert(entry->exists && entry->spec_new && !entry->existed);
+  g_assert(entry->exists && entry->spec_new);
   watches_tell(turn, entry, true); /* those who watch were told that it is there */
   entry->exists = entry->spec_loaded = entry->spec_new = false;
   struct queue *queue = queue_by_number(turn->engine, entry->now.queue);
   task_meter(turn->engine, queue, task_by_number(queue, entry->now.task))->created[priority_index(entry->now.priority)]--;
   leave(turn, entry, &entry->now, NULL);
+  entry->now = entry->before; /* what is left to be told is the end of an older job with this id, if this turn removed one */
 }
 
 /* ---- the end ---- */

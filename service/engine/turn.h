@@ -28,7 +28,7 @@ struct entry *turn_create(struct turn *turn, const struct job *job, const struct
 void turn_update(struct turn *turn, struct entry *entry, const struct job *next);
 /* Removes an ended job: leaves a tombstone when it is younger than TOMBSTONE_MS, unless it is one. */
 void turn_remove(struct turn *turn, struct entry *entry);
-/* Takes back a job created in this very turn: nothing of it is written. */
+/* Takes back a job created in this very turn: nothing of it is written. That this turn removed an older one before stays so. */
 void turn_forget(struct turn *turn, struct entry *entry);
 /* Job that holds a unique key; NULL: free. */
 struct entry *turn_unique_holder(struct turn *turn, struct queue *queue, const char *key);

@@ -3,9 +3,10 @@
 
 #include <pthread.h>
 
-#include "millrace/v1/worker_service.pb-c.h"
+#include "store/check.h"
+#include "store/format.h"
 
-enum { PATIENCE_S = 60 };
+enum { PATIENCE_S = 60, SETTLE_TURNS_MAX = 10000 };
 
 /* What a call is told, by another thread. */
 struct answer {
@@ -163,8 +164,18 @@ void harness_open(struct harness *harness) {
   harness_open_with(harness, &(struct engine_options){.seed = 1});
 }
 
+static int64_t wall_ms(void *context) {
+  return ((const struct harness *)context)->now_ms;
+}
+
+static int64_t monotonic_ms(void *context) {
+  return ((const struct harness *)context)->now_ms - HARNESS_START_MS;
+}
+
 void harness_open_stepped(struct harness *harness) {
-  *harness = (struct harness){.store = store_open_memory(), .arena = arena_new(0), .is_stepped = true};
+  *harness = (struct harness){
+      .store = store_open_memory(), .arena = arena_new(0), .is_stepped = true, .now_ms = HARNESS_START_MS + 1000};
+  assert_int_equal(store_format_open(harness->store, 1, 1, &harness->error), STATUS_OK);
   harness_restart(harness);
 }
 
@@ -173,8 +184,45 @@ void harness_restart(struct harness *harness) {
     engine_stop(harness->engine);
     engine_free(harness->engine);
   }
-  const struct engine_options options = {.seed = 1, .store = harness->store, .transport.send = drop_bytes};
+  const struct engine_options options = {
+      .seed = 1,
+      .store = harness->store,
+      .transport.send = drop_bytes,
+      .wall_ms = wall_ms,
+      .monotonic_ms = monotonic_ms,
+      .clock_context = harness,
+      /* Workers of a test are silent but for what it says: time passes at one go. */
+      .session_timeout_ms = 365 * DAY_MS,
+      .heartbeat_ms = 365 * DAY_MS,
+  };
   assert_int_equal(engine_open(&options, &harness->engine, &harness->error), STATUS_OK);
+}
+
+void harness_pass(struct harness *harness, int64_t ms) {
+  harness->now_ms += ms;
+  harness_settle(harness);
+}
+
+void harness_settle(struct harness *harness) {
+  for (int i = 0; i < SETTLE_TURNS_MAX; i++) {
+    const int64_t sleep_ms = engine_step(harness->engine);
+    engine_sync(harness->engine);
+    if (sleep_ms > 0)
+      return;
+  }
+  fail_msg("the engine does not come to rest");
+}
+
+static void problem(void *context, const char *sentence) {
+  (void)context;
+  print_error("%s\n", sentence);
+}
+
+void harness_check_store(struct harness *harness) {
+  const struct check_listener listener = {.problem = problem};
+  struct check_report report;
+  assert_int_equal(store_check(harness->store, &listener, &report, &harness->error), STATUS_OK);
+  assert_int_equal(report.problems, 0);
 }
 
 void harness_open_with(struct harness *harness, const struct engine_options *wanted) {
@@ -194,28 +242,39 @@ void harness_close(struct harness *harness) {
 }
 
 struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency) {
+  return harness_add_worker_for(harness, queue, "*", concurrency, 0);
+}
+
+struct id harness_add_worker_for(struct harness *harness, char *queue, char *task, uint32_t concurrency, uint32_t prefetch) {
   Millrace__V1__WorkerQueue served = MILLRACE__V1__WORKER_QUEUE__INIT;
   Millrace__V1__WorkerQueue *queues[] = {&served};
-  Millrace__V1__WorkerTask any = MILLRACE__V1__WORKER_TASK__INIT;
-  Millrace__V1__WorkerTask *tasks[] = {&any};
+  Millrace__V1__WorkerTask handled = MILLRACE__V1__WORKER_TASK__INIT;
+  Millrace__V1__WorkerTask *tasks[] = {&handled};
   Millrace__V1__RegisterRequest message = MILLRACE__V1__REGISTER_REQUEST__INIT;
   served.name = queue;
-  any.name = "*";
+  handled.name = task;
   message.n_queues = message.n_tasks = 1;
   message.queues = queues;
   message.tasks = tasks;
   message.concurrency = concurrency;
+  message.prefetch = prefetch;
   const Millrace__V1__RegisterResponse *response = harness_call(harness, "WorkerService/Register", &message.base);
   assert_non_null(response);
   struct id session;
   assert_true(id_parse(response->session_id, &session));
+  g_strlcpy(harness->token, response->session_token, sizeof harness->token);
   engine_session_connected(harness->engine, &session, 1, "nng");
   Millrace__V1__Heartbeat heartbeat = MILLRACE__V1__HEARTBEAT__INIT;
   Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
   reports.heartbeat = &heartbeat;
-  uint8_t packed[64];
-  engine_session_reports(harness->engine, &session, 1, packed, millrace__v1__reports__pack(&reports, packed));
+  harness_report(harness, &session, &reports);
+  return session;
+}
+
+void harness_report(struct harness *harness, const struct id *session, const Millrace__V1__Reports *reports) {
+  uint8_t *packed = g_malloc(millrace__v1__reports__get_packed_size(reports) + 1);
+  engine_session_reports(harness->engine, session, 1, packed, millrace__v1__reports__pack(reports, packed));
+  g_free(packed);
   if (harness->is_stepped)
     step(harness);
-  return session;
 }
