@@ -42,6 +42,7 @@ struct lease {
 struct entry {
   struct id job;
   uint32_t delivery;
+  int64_t created_ms;
   struct lease *lease;
   struct entry *next;
 };
@@ -251,6 +252,7 @@ static void load_entry(struct accounts *accounts, struct lease *lease, const Mil
   struct entry *entry = arena_zalloc(accounts->arena, sizeof *entry);
   memcpy(entry->job.bytes, stored->job_id.data, ID_BYTES);
   entry->delivery = stored->delivery;
+  entry->created_ms = stored->created_ms;
   entry->lease = lease;
   entry->next = g_hash_table_lookup(accounts->entries, &entry->job);
   g_hash_table_replace(accounts->entries, &entry->job, entry);
@@ -346,9 +348,8 @@ enum status accounts_load(struct accounts *accounts, struct walk *walk, struct e
 
 /* ---- counting ---- */
 
-/* An entry counts only while the job's record exists and its `deliveries` is lower; a tombstone has forgotten that number. */
 static bool is_live(const struct entry *entry, const struct job *job) {
-  return job->state != JOB_DELETED && job->deliveries < entry->delivery;
+  return lease_entry_counts(entry->delivery, entry->created_ms, job);
 }
 
 void accounts_place(const struct accounts *accounts, struct job *job) {

@@ -49,6 +49,10 @@ static enum status damaged(struct error *error, const char *family, const struct
                    family);
 }
 
+bool lease_entry_counts(uint32_t delivery, int64_t created_ms, const struct job *job) {
+  return job->state != JOB_DELETED && job->deliveries < delivery && (created_ms == 0 || created_ms == job->created_ms);
+}
+
 struct slice record_pack(const ProtobufCMessage *message, struct arena *arena) {
   const size_t length = protobuf_c_message_get_packed_size(message);
   uint8_t *data = need(arena, length);

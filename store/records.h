@@ -23,6 +23,9 @@ struct slice record_pack(const ProtobufCMessage *message, struct arena *arena);
 enum status record_unpack(const ProtobufCMessageDescriptor *type, struct slice value, struct arena *arena,
                           ProtobufCMessage **out_message, struct error *error) STATUS_CHECK;
 
+/* Does this entry of a lease count for the job, as its record says it is? See LeaseEntry. */
+bool lease_entry_counts(uint32_t delivery, int64_t created_ms, const struct job *job);
+
 /* struct job_error <-> its API message (NULL: no error); texts are borrowed. */
 struct job_error job_error_from_api(const Millrace__V1__JobError *message);
 Millrace__V1__JobError *job_error_to_api(const struct job_error *error, struct arena *arena);

@@ -83,6 +83,7 @@ static struct running *running_new(struct engine *engine, struct session *sessio
   struct running *running = g_new0(struct running, 1);
   running->id = job->id;
   running->delivery = job->deliveries + 1;
+  running->created_ms = job->created_ms;
   running->session = session;
   running->queue = queue_by_number(engine, job->queue);
   running->task = task_by_number(running->queue, job->task);
@@ -281,6 +282,7 @@ static void lease_write(struct turn *turn, struct session *session, const struct
     millrace__store__v1__lease_entry__init(&entries[i]);
     entries[i].job_id = (ProtobufCBinaryData){ID_BYTES, running->id.bytes};
     entries[i].delivery = running->delivery;
+    entries[i].created_ms = running->created_ms;
     record.entries[i] = &entries[i];
   }
   struct key key;
@@ -384,7 +386,8 @@ static enum status recover_lease(struct recovery *recovery, const Millrace__Stor
     status = record_unpack_job(&id, gets[i].value, recovery->arena, &job, error);
     if (status == STATUS_OK)
       status = record_unpack_spec(&id, gets[count + i].value, recovery->arena, &spec, error);
-    if (status != STATUS_OK || job.state != JOB_PENDING || job.deliveries >= record->entries[i]->delivery)
+    const Millrace__Store__V1__LeaseEntry *entry = record->entries[i];
+    if (status != STATUS_OK || job.state != JOB_PENDING || !lease_entry_counts(entry->delivery, entry->created_ms, &job))
       continue;
     job.state = JOB_RUNNING;
     struct running *running =

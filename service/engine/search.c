@@ -311,16 +311,15 @@ bool search_seek(struct search *search, struct slice position) {
 
 /* ---- rows ---- */
 
-static void add(struct search *search, const struct id *id, struct slice key, uint16_t entry, uint32_t delivery) {
+static struct candidate *add(struct search *search, const struct id *id, struct slice key) {
   const struct candidate candidate = {
       .id = *id,
       .key = {arena_memdup(search->page, key.data, key.length), key.length},
       .source = search->source,
-      .entry = entry,
-      .delivery = delivery,
       .anywhere = stages[source_at(search, search->source)->stage].anywhere,
   };
   g_array_append_val(search->candidates, candidate);
+  return &g_array_index(search->candidates, struct candidate, search->candidates->len - 1);
 }
 
 static enum status add_lease(struct search *search, const struct store_row *row, int entry, struct error *error) {
@@ -331,9 +330,14 @@ static enum status add_lease(struct search *search, const struct store_row *row,
     return status;
   const Millrace__Store__V1__LeaseRecord *record = (const void *)message;
   for (size_t i = (size_t)entry + 1; i < record->n_entries && i < ENTRIES_ALL; i++) {
+    const Millrace__Store__V1__LeaseEntry *leased = record->entries[i];
     struct id id;
-    if (key_read_id((struct slice){record->entries[i]->job_id.data, record->entries[i]->job_id.len}, &id))
-      add(search, &id, row->key, (uint16_t)i, record->entries[i]->delivery);
+    if (!key_read_id((struct slice){leased->job_id.data, leased->job_id.len}, &id))
+      continue;
+    struct candidate *candidate = add(search, &id, row->key);
+    candidate->entry = (uint16_t)i;
+    candidate->delivery = leased->delivery;
+    candidate->created_ms = leased->created_ms;
   }
   return STATUS_OK;
 }
@@ -384,7 +388,7 @@ static enum status read_rows(struct search *search, const struct reading *readin
     if (stage == STAGE_LEASES)
       status = add_lease(search, row, entry, error);
     else if (entry == ENTRIES_BEFORE_ALL && read_row(search, stage, row, &id))
-      add(search, &id, row->key, 0, 0);
+      add(search, &id, row->key);
   }
   search->rows += rows.count;
   if (rows.count)
@@ -490,7 +494,7 @@ static void read_ids(struct search *search) {
     const struct slice key = {filter->ids[i].bytes, ID_BYTES};
     const int order = compare_keys(key, key_slice(&search->at));
     if (order > 0 || (order == 0 && search->entry == ENTRIES_BEFORE_ALL))
-      add(search, &filter->ids[i], key, 0, 0);
+      add(search, &filter->ids[i], key);
   }
   search->rows += search->candidates->len;
 }
@@ -521,7 +525,8 @@ enum status search_next(struct search *search, struct store *store, struct store
 
 bool search_agrees(const struct search *search, const struct candidate *candidate, const struct job *job) {
   const struct stage_row *stage = &stages[source_at(search, candidate->source)->stage];
-  return stage->states & 1U << job->state && (!candidate->delivery || job->deliveries < candidate->delivery);
+  return stage->states & 1U << job->state &&
+         (!candidate->delivery || lease_entry_counts(candidate->delivery, candidate->created_ms, job));
 }
 
 bool search_entries(struct turn *turn, struct search *search, size_t most, GPtrArray *out_entries) {

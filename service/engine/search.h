@@ -18,9 +18,10 @@ struct candidate {
   struct id id;
   struct slice key; /* it was found under */
   guint source;
-  uint16_t entry;    /* of the row */
-  uint32_t delivery; /* of the lease; 0: not found through one */
-  bool anywhere;     /* the key does not tell whether a PENDING job is leased */
+  uint16_t entry;     /* of the row */
+  uint32_t delivery;  /* of the lease; 0: not found through one */
+  int64_t created_ms; /* as the lease says */
+  bool anywhere;      /* the key does not tell whether a PENDING job is leased */
 };
 
 /* The filter is borrowed, and must outlive the search. */

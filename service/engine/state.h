@@ -177,6 +177,7 @@ struct command {
 struct running {
   struct id id;
   uint32_t delivery;
+  int64_t created_ms;       /* of the job */
   struct heap_node timeout; /* in engine->timeouts; key: wall clock ms, as all times of jobs */
   size_t bytes;             /* of payload, previous result and record */
   struct session *session;

@@ -126,8 +126,68 @@ static void test_a_batch_refused_in_the_turn_of_the_delete(void **state) {
   check_that_it_is_gone(&harness);
 }
 
+static void succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *id) {
+  Millrace__V1__Succeeded succeeded = MILLRACE__V1__SUCCEEDED__INIT;
+  Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
+  Millrace__V1__Report *list[] = {&report};
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  report.job_id = id;
+  report.delivery = 1;
+  report.event_case = MILLRACE__V1__REPORT__EVENT_SUCCEEDED;
+  report.succeeded = &succeeded;
+  reports.report_seq = report_seq;
+  reports.n_reports = 1;
+  reports.reports = list;
+  harness_report(harness, session, &reports);
+}
+
+static size_t count_listed_as_running(struct harness *harness) {
+  Millrace__V1__JobState running = MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING;
+  Millrace__V1__JobFilter filter = MILLRACE__V1__JOB_FILTER__INIT;
+  Millrace__V1__ListJobsRequest message = MILLRACE__V1__LIST_JOBS_REQUEST__INIT;
+  filter.n_states = 1;
+  filter.states = &running;
+  message.filter = &filter;
+  const Millrace__V1__ListJobsResponse *response = harness_call(harness, "JobService/ListJobs", &message.base);
+  assert_non_null(response);
+  return response->n_jobs;
+}
+
+/* The lease's record is there as long as the other job of its message runs. */
+static void test_an_old_lease_does_not_hold_the_new_job(void **state) {
+  (void)state;
+  struct harness harness;
+  harness_open_stepped(&harness);
+  create(&harness, reused, "");
+  create(&harness, other, "");
+  const struct id session = harness_add_worker(&harness, "default", 10);
+  succeed(&harness, &session, 1, reused);
+  assert_int_equal(get(&harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_SUCCEEDED);
+  harness_pass(&harness, TOMBSTONE_MS + 1);
+  Millrace__V1__PauseQueueRequest pause = MILLRACE__V1__PAUSE_QUEUE_REQUEST__INIT;
+  pause.name = "default";
+  assert_non_null(harness_call(&harness, "QueueService/PauseQueue", &pause.base));
+  const Millrace__V1__DeleteJobRequest delete_old = delete_of(reused);
+  assert_non_null(harness_call(&harness, "JobService/DeleteJob", &delete_old.base));
+  create(&harness, reused, "");
+  assert_int_equal(count_listed_as_running(&harness), 1);
+  harness_check_store(&harness);
+
+  harness_restart(&harness);
+  assert_int_equal(get(&harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_PENDING);
+  assert_int_equal(get(&harness, other)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING);
+  Millrace__V1__ResumeQueueRequest resume = MILLRACE__V1__RESUME_QUEUE_REQUEST__INIT;
+  resume.name = "default";
+  assert_non_null(harness_call(&harness, "QueueService/ResumeQueue", &resume.base));
+  harness_add_worker(&harness, "default", 10);
+  assert_int_equal(get(&harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING);
+  harness_check_store(&harness);
+  harness_close(&harness);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_an_old_lease_does_not_hold_the_new_job),
       cmocka_unit_test(test_a_chain_refused_in_the_turn_of_the_delete),
       cmocka_unit_test(test_a_batch_refused_in_the_turn_of_the_delete),
   };
