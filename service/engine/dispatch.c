@@ -47,13 +47,17 @@ void dispatch_refresh_served(struct engine *engine, struct queue *queue) {
   if (!queue->servers_changed)
     return;
   queue->servers_changed = false;
+  const bool was_attended = queue->attended;
+  queue->attended = any_session(queue);
+  if (!was_attended && queue->attended && queue->counts[JOB_PARKED])
+    dispatch_unpark_later(engine); /* while nobody came, ready jobs of any task kept their keys; some will not be served now */
   for (guint i = 0; i < queue->tasks->len; i++) {
     struct task *task = task_by_number(queue, i);
     if (!task)
       continue;
     bool was_served = task->served;
     task->served = task_is_served(queue, task);
-    if (was_served && !task->served && queue->counts[JOB_PARKED] && any_session(queue))
+    if (was_served && !task->served && queue->counts[JOB_PARKED] && queue->attended)
       dispatch_unpark_later(engine); /* a ready job of it may stand in the way of parked ones of other tasks */
     for (int p = 0; p < PRIORITIES; p++)
       if (task->lanes[p])
@@ -297,8 +301,11 @@ static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_ke
       else
         count--;
     }
-    more = rows.count == range.limit && unserved < UNPARK_UNSERVED_MAX;
-    if (more) { /* go on right behind the last one: its key and a zero byte */
+    more = rows.count == range.limit;
+    if (more && count && unserved >= UNPARK_UNSERVED_MAX) { /* enough for a turn */
+      dispatch_unpark_later(turn->engine);
+      more = false;
+    } else if (more) { /* go on right behind the last one: its key and a zero byte */
       struct slice last = rows.rows[rows.count - 1].key;
       memcpy(from.bytes, last.data, last.length);
       from.bytes[last.length] = 0;
@@ -389,9 +396,9 @@ static void unpark_work_free(struct slice_work *work) {
   g_free(work);
 }
 
-/* Of each key with parked jobs, as many become ready as its limit allows; they park again if it has its holders. */
-static bool unpark_step(struct turn *turn, struct slice_work *work) {
-  struct unpark_work *self = (struct unpark_work *)(void *)work;
+/* Of some keys with parked jobs, as many become ready as their limits allow; they park again if a key has its holders. False: no
+ * key is left. */
+static bool unpark_keys(struct turn *turn, struct unpark_work *self) {
   for (int keys = 0; keys < UNPARK_KEYS && turn->cost < UNPARK_COST_MAX; keys++) {
     struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
     struct store_rows rows;
@@ -418,7 +425,18 @@ static bool unpark_step(struct turn *turn, struct slice_work *work) {
   return true;
 }
 
+static bool unpark_step(struct turn *turn, struct slice_work *work) {
+  struct unpark_work *self = (struct unpark_work *)(void *)work;
+  if (unpark_keys(turn, self))
+    return true;
+  const bool again = turn->engine->unpark_again && !turn->engine->failed;
+  turn->engine->unpark_again = false;
+  self->from.length = 0;
+  return again;
+}
+
 void dispatch_unpark_later(struct engine *engine) {
+  engine->unpark_again = engine->unparking; /* the slice may be past those that it is wanted for */
   if (engine->unparking)
     return;
   engine->unparking = true;

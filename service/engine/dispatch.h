@@ -16,8 +16,8 @@ int dispatch_waiting_reason(struct turn *turn, const struct job *job);
 void dispatch_servers_changed(struct engine *engine, struct session *session);
 /* Brings `served` of the queue's tasks up to date. */
 void dispatch_refresh_served(struct engine *engine, struct queue *queue);
-/* In slices: as many parked jobs of each key become ready as its limit allows. At start, and when those who served a task left.
- */
+/* In slices: as many parked jobs of each key become ready as its limit allows. At start, when those who served a task left, and
+ * when the first session comes to a queue that had none. */
 void dispatch_unpark_later(struct engine *engine);
 
 #endif

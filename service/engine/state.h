@@ -95,6 +95,7 @@ struct queue {
   int credit[PRIORITIES];         /* weighted mode */
   GPtrArray *subscriptions;       /* of the sessions that serve it, connected or not */
   bool servers_changed;           /* lanes' `served` must be looked at again */
+  bool attended;                  /* a session takes jobs of it, as of that look */
   double tokens;                  /* rate limit */
   int64_t tokens_ms;              /* monotonic time of `tokens` */
   struct rate_slot rates[RATE_SECONDS];
@@ -315,6 +316,7 @@ struct engine {
   bool disk_low;
   bool retention_due;
   bool unparking;       /* a slice looks at all concurrency keys */
+  bool unpark_again;    /* ... and begins anew when it is through */
   GThread *backup;      /* NULL: there was none */
   bool backup_runs;     /* atomic */
   unsigned job_lines;   /* logged in this second */

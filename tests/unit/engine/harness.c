@@ -278,3 +278,18 @@ void harness_report(struct harness *harness, const struct id *session, const Mil
   if (harness->is_stepped)
     step(harness);
 }
+
+void harness_succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery) {
+  Millrace__V1__Succeeded succeeded = MILLRACE__V1__SUCCEEDED__INIT;
+  Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
+  Millrace__V1__Report *list[] = {&report};
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  report.job_id = job;
+  report.delivery = delivery;
+  report.event_case = MILLRACE__V1__REPORT__EVENT_SUCCEEDED;
+  report.succeeded = &succeeded;
+  reports.report_seq = report_seq;
+  reports.n_reports = 1;
+  reports.reports = list;
+  harness_report(harness, session, &reports);
+}

@@ -54,6 +54,7 @@ struct id harness_add_worker(struct harness *harness, char *queue, uint32_t conc
 struct id harness_add_worker_for(struct harness *harness, char *queue, char *task, uint32_t concurrency, uint32_t prefetch);
 /* The worker says this; an engine that is stepped does a turn. */
 void harness_report(struct harness *harness, const struct id *session, const Millrace__V1__Reports *reports);
+void harness_succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery);
 
 /* A call of a server stream. */
 struct harness_stream;

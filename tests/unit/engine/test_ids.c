@@ -126,21 +126,6 @@ static void test_a_batch_refused_in_the_turn_of_the_delete(void **state) {
   check_that_it_is_gone(&harness);
 }
 
-static void succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *id) {
-  Millrace__V1__Succeeded succeeded = MILLRACE__V1__SUCCEEDED__INIT;
-  Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
-  Millrace__V1__Report *list[] = {&report};
-  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
-  report.job_id = id;
-  report.delivery = 1;
-  report.event_case = MILLRACE__V1__REPORT__EVENT_SUCCEEDED;
-  report.succeeded = &succeeded;
-  reports.report_seq = report_seq;
-  reports.n_reports = 1;
-  reports.reports = list;
-  harness_report(harness, session, &reports);
-}
-
 static size_t count_listed_as_running(struct harness *harness) {
   Millrace__V1__JobState running = MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING;
   Millrace__V1__JobFilter filter = MILLRACE__V1__JOB_FILTER__INIT;
@@ -161,7 +146,7 @@ static void test_an_old_lease_does_not_hold_the_new_job(void **state) {
   create(&harness, reused, "");
   create(&harness, other, "");
   const struct id session = harness_add_worker(&harness, "default", 10);
-  succeed(&harness, &session, 1, reused);
+  harness_succeed(&harness, &session, 1, reused, 1);
   assert_int_equal(get(&harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_SUCCEEDED);
   harness_pass(&harness, TOMBSTONE_MS + 1);
   Millrace__V1__PauseQueueRequest pause = MILLRACE__V1__PAUSE_QUEUE_REQUEST__INIT;
