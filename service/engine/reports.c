@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "core/time.h"
+#include "engine/log_lines.h"
 #include "engine/reports.h"
 #include "engine/running.h"
 #include "engine/sessions.h"
@@ -90,46 +91,6 @@ static void released(struct turn *turn, struct entry *entry, struct running *run
   turn_update(turn, entry, &next);
 }
 
-static void add_log(struct turn *turn, struct entry *entry, const struct running *running, const Millrace__V1__LogLines *event) {
-  Millrace__Store__V1__LogRecord record = MILLRACE__STORE__V1__LOG_RECORD__INIT;
-  record.n_lines = MIN(event->n_lines, (size_t)(LOG_BYTES_MAX / 64));
-  record.lines = arena_alloc(turn->arena, (record.n_lines + 1) * sizeof *record.lines);
-  size_t first = event->n_lines - record.n_lines;
-  for (size_t i = 0; i < record.n_lines; i++) {
-    Millrace__V1__LogLine *line = MESSAGE(turn->arena, Millrace__V1__LogLine, millrace__v1__log_line__descriptor);
-    line->time_unix_ms = event->lines[first + i]->time_unix_ms;
-    line->text = (char *)text_clean(turn->arena, event->lines[first + i]->text, LOG_LINE_BYTES_MAX);
-    line->delivery = running->delivery;
-    record.lines[i] = line;
-  }
-  while (record.n_lines && millrace__store__v1__log_record__get_packed_size(&record) > LOG_BYTES_MAX) {
-    record.lines++;
-    record.n_lines--;
-  }
-  struct slice value = record_pack(&record.base, turn->arena);
-  struct key key, until;
-  key_log(&key, &entry->id, 0);
-  key_log(&until, &entry->id, UINT64_MAX);
-  struct store_range range = {FAMILY_LOGS, key_slice(&key), key_slice(&until), true, LOG_BYTES_MAX / 16};
-  struct store_rows rows;
-  if (!turn_scan(turn, &range, &rows))
-    return;
-  size_t kept = value.length;
-  for (size_t i = 0; i < rows.count; i++) {
-    kept += rows.rows[i].value.length;
-    if (kept > LOG_BYTES_MAX)
-      store_batch_delete(turn->batch, FAMILY_LOGS, rows.rows[i].key);
-  }
-  store_rows_release(&rows);
-  key_log(&key, &entry->id, engine_sequence(turn));
-  store_batch_put(turn->batch, FAMILY_LOGS, key_slice(&key), value);
-  if (!entry->now.has_log) {
-    struct job next = entry->now;
-    next.has_log = true;
-    turn_update(turn, entry, &next);
-  }
-}
-
 static void progressed(struct turn *turn, struct entry *entry, struct running *running, const Millrace__V1__Progress *event) {
   running->progress = event->fraction >= 0 && event->fraction <= 1 ? event->fraction : event->fraction > 1 ? 1 : 0;
   g_free(running->progress_message);
@@ -182,7 +143,7 @@ static void apply_live(struct turn *turn, struct entry *entry, struct running *r
     progressed(turn, entry, running, report->progress);
     break;
   case MILLRACE__V1__REPORT__EVENT_LOG:
-    add_log(turn, entry, running, report->log);
+    log_lines_add(turn, entry, running->delivery, report->log);
     break;
   default:
     break; /* an event of a newer worker: nothing to do */

@@ -192,6 +192,7 @@ struct running {
   int64_t started_ms; /* 0: not yet */
   double progress;
   char *progress_message;
+  size_t log_bytes;                /* in its log; 0: not known */
   struct concurrency *concurrency; /* NULL: none */
 };
 
@@ -228,7 +229,8 @@ struct entry {
   struct job before;
   struct job now;
   struct spec spec;
-  struct bytes result; /* packed Payload to be kept apart */
+  struct bytes result;   /* packed Payload to be kept apart */
+  struct log_lines *log; /* NULL: this turn brought no lines */
 };
 
 struct turn {
@@ -240,6 +242,7 @@ struct turn {
   struct release *release;
   GHashTable *entries; /* struct id -> struct entry (in the arena) */
   GPtrArray *changed;
+  GPtrArray *logged;   /* struct entry: with lines for the job log */
   GArray *wanted;      /* struct id: to be read before the first decision */
   GHashTable *uniques; /* "queue/key" -> struct id: changed in this turn; zero id: given up */
   GHashTable *unpark;  /* struct concurrency: keys that lost holders or ready jobs */

@@ -11,6 +11,7 @@
 #include "engine/chains.h"
 #include "engine/dispatch.h"
 #include "engine/job_log.h"
+#include "engine/log_lines.h"
 #include "engine/queues.h"
 #include "engine/running.h"
 #include "engine/schedules.h"
@@ -28,6 +29,7 @@ struct turn *turn_begin(struct engine *engine, int64_t now_ms, int64_t monotonic
   turn->batch = store_batch_new();
   turn->entries = g_hash_table_new(id_hash, id_equal_pointers);
   turn->changed = g_ptr_array_new();
+  turn->logged = g_ptr_array_new();
   turn->wanted = g_array_new(FALSE, FALSE, sizeof(struct id));
   return turn;
 }
@@ -369,11 +371,7 @@ void turn_remove(struct turn *turn, struct entry *entry) {
   turn->cost++;
   if (old.state != JOB_DELETED) {
     watches_tell(turn, entry, true);
-    if (old.has_log) {
-      struct error error;
-      if (changes_delete_log(turn->batch, turn->engine->store, &entry->id, &error) != STATUS_OK)
-        engine_fail(turn->engine, &error);
-    }
+    log_lines_remove(turn, entry);
   }
   if (old.state != JOB_DELETED && turn->now_ms < old.created_ms + TOMBSTONE_MS) {
     struct job next = old;
@@ -445,6 +443,7 @@ static void turn_free(struct turn *turn) {
   store_batch_free(turn->batch);
   g_hash_table_destroy(turn->entries);
   g_ptr_array_free(turn->changed, TRUE);
+  g_ptr_array_free(turn->logged, TRUE);
   g_array_free(turn->wanted, TRUE);
   if (turn->uniques)
     g_hash_table_destroy(turn->uniques);
@@ -466,6 +465,7 @@ void turn_end(struct turn *turn, bool idle) {
   schedules_write(turn);
   write_jobs(turn);
   write_uniques(turn);
+  log_lines_write(turn);
   queues_write(turn);
   sessions_write(turn);
   struct error error;
