@@ -120,7 +120,7 @@ static void apply_live(struct turn *turn, struct entry *entry, struct running *r
       note_start(turn, running, report->started->started_at);
     if (running->started_ms == 0)
       running->started_ms = turn->now_ms;
-    running_arm(turn, running, turn->now_ms);
+    running_started(turn, running);
     watches_tell(turn, entry, false);
     break;
   case MILLRACE__V1__REPORT__EVENT_SUCCEEDED:
@@ -170,6 +170,7 @@ void report_apply(struct turn *turn, struct session *session, const Millrace__V1
   }
   if (is_final(report) && g_hash_table_remove(session->revoked, &name)) {
     turn->engine->dispatch_due = true;
+    running_slots_freed(turn, session);
   } else {
     session_command(turn, session, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_LOST, &name.id, name.delivery);
   }

@@ -117,12 +117,61 @@ static struct bytes previous_result(struct turn *turn, const struct spec *spec) 
   return previous ? turn_result(turn, previous) : spec->previous_result;
 }
 
+/* ---- attempt time-outs ---- */
+
+static void arm(struct engine *engine, struct running *running, int64_t since_ms) {
+  if (running->policy.attempt_timeout_ms > 0)
+    heap_set(&engine->timeouts, &running->timeout, (uint64_t)(since_ms + running->policy.attempt_timeout_ms));
+}
+
+/* Deliveries that take, or may take, a slot of the worker's. */
+static unsigned slots_used(const struct session *session) {
+  return session->live - session->ahead.length + g_hash_table_size(session->revoked);
+}
+
+/* The worker has got, or will get, more than it has slots: this one starts when one of those before it has ended. */
+static void stay_ahead(struct running *running) {
+  running->is_ahead = true;
+  running->ahead.data = running;
+  g_queue_push_tail_link(&running->session->ahead, &running->ahead);
+}
+
+static void leave_ahead(struct running *running) {
+  if (running->is_ahead)
+    g_queue_unlink(&running->session->ahead, &running->ahead);
+  running->is_ahead = false;
+}
+
+/* What the lease says of the start; a prefetched one has none. */
+static void arm_leased(struct engine *engine, struct running *running) {
+  if (slots_used(running->session) > running->session->registration->concurrency)
+    stay_ahead(running);
+  else
+    arm(engine, running, running->leased_ms);
+}
+
+void running_started(struct turn *turn, struct running *running) {
+  leave_ahead(running);
+  arm(turn->engine, running, turn->now_ms);
+}
+
+void running_slots_freed(struct turn *turn, struct session *session) {
+  while (session->ahead.length && slots_used(session) < session->registration->concurrency) {
+    struct running *next = session->ahead.head->data;
+    leave_ahead(next);
+    arm(turn->engine, next, turn->now_ms);
+  }
+}
+
+/* ---- leases ---- */
+
 void running_begin(struct turn *turn, struct session *session, struct entry *entry) {
   struct job next = entry->now;
   job_lease(&next);
   struct slice record = record_pack_job(&next, turn->arena);
   size_t previous_bytes = id_is_zero(&entry->spec.previous_id) ? 0 : previous_result(turn, &entry->spec).length;
   struct running *running = running_new(turn->engine, session, &next, &entry->spec, previous_bytes, record, turn->now_ms);
+  arm_leased(turn->engine, running);
   turn_update(turn, entry, &next);
   bodies_drop(turn->engine->bodies, &entry->id);
   g_ptr_array_add(session->outgoing, running);
@@ -143,6 +192,7 @@ void running_end(struct turn *turn, struct running *running) {
   histogram_add(&task_meter(engine, running->queue, running->task)->run_ms, &scale_ms,
                 turn->now_ms - (running->started_ms ? running->started_ms : running->leased_ms));
   heap_remove(&engine->timeouts, &running->timeout);
+  leave_ahead(running);
   if (running->concurrency && --running->concurrency->holders == 0)
     g_hash_table_remove(engine->concurrencies, running->concurrency);
   struct sent *sent = g_hash_table_lookup(session->sent, &running->delivery_seq);
@@ -155,6 +205,7 @@ void running_end(struct turn *turn, struct running *running) {
   g_ptr_array_remove(session->outgoing, running);
   session->live--;
   session->live_bytes -= running->bytes;
+  running_slots_freed(turn, session);
   engine->dispatch_due = true;
   g_hash_table_remove(engine->running, &running->id);
   running_free(running);
@@ -167,12 +218,6 @@ void running_revoke(struct turn *turn, struct running *running, struct delivery_
   struct held name = {running->id, running->delivery};
   g_hash_table_add(session->revoked, g_memdup2(&name, sizeof name));
   session_command(turn, session, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_LOST, &running->id, running->delivery);
-}
-
-void running_arm(struct turn *turn, struct running *running, int64_t since_ms) {
-  if (running->policy.attempt_timeout_ms <= 0)
-    return;
-  heap_set(&turn->engine->timeouts, &running->timeout, (uint64_t)(since_ms + running->policy.attempt_timeout_ms));
 }
 
 void running_time_outs(struct turn *turn) {
@@ -311,8 +356,6 @@ static void speak_deliveries(struct turn *turn, struct session *session) {
     g_hash_table_insert(session->sent, &sent->seq, sent);
     lease_write(turn, session, sent);
     send_deliveries(turn, session, sent, sent->seq);
-    for (guint i = 0; i < sent->running->len; i++)
-      running_arm(turn, g_ptr_array_index(sent->running, i), turn->now_ms);
   }
   if (session->outgoing->len)
     session->dirty = true;
@@ -395,9 +438,7 @@ static enum status recover_lease(struct recovery *recovery, const Millrace__Stor
                     gets[i].value, recovery->sent->leased_ms);
     running->delivery_seq = recovery->sent->seq;
     g_ptr_array_add(recovery->sent->running, running);
-    if (running->policy.attempt_timeout_ms > 0)
-      heap_set(&recovery->engine->timeouts, &running->timeout,
-               (uint64_t)(running->leased_ms + running->policy.attempt_timeout_ms));
+    arm_leased(recovery->engine, running); /* the worker starts them in order: the ones in front are those that run */
   }
   store_gets_release(gets, 2 * count);
   g_free(gets);

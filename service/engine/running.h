@@ -19,8 +19,11 @@ void running_time_outs(struct turn *turn);
 /* The deadline of a running job passed, or it is to be stopped and forgotten: takes it away from its session, whose slot stays
  * used until it confirms. Call before the transition. Fills `out_end`. */
 void running_revoke(struct turn *turn, struct running *running, struct delivery_end *out_end);
-/* The attempt time-out runs from `since_ms` (wall clock). */
-void running_arm(struct turn *turn, struct running *running, int64_t since_ms);
+/* The worker says that the handler started: the attempt time-out runs from now. Until then it runs from the lease, or, for a job
+ * prefetched, from when a slot was free for it. */
+void running_started(struct turn *turn, struct running *running);
+/* The worker has slots that it may use for what it has prefetched. */
+void running_slots_freed(struct turn *turn, struct session *session);
 /* Set of struct concurrency. */
 GHashTable *concurrencies_new(void);
 /* The one of this key; a new one with zeros if there is none. */

@@ -366,6 +366,7 @@ static void find_lost(struct turn *turn, struct session *session, GHashTable *he
   while (g_hash_table_iter_next(&iter, &key, NULL))
     if (!g_hash_table_contains(held, key))
       g_hash_table_iter_remove(&iter);
+  running_slots_freed(turn, session);
 }
 
 /* Held, but not leased: taken away, or its final report is on the way to being acknowledged. One seen twice is told to stop. */

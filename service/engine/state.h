@@ -157,6 +157,7 @@ struct session {
   GHashTable *suspects; /* struct held: unknown ones of the last heartbeat */
   size_t live_bytes;    /* of the payloads of what runs: a slow connection must not pile up more than the hub lets wait */
   unsigned live;        /* running jobs */
+  GQueue ahead;         /* struct running: of those the prefetched ones that wait for a slot of the worker's; in order */
   GPtrArray *outgoing;  /* struct running: leased in this turn */
   GArray *commands;     /* struct command, to send with this turn */
   bool in_round;
@@ -180,7 +181,9 @@ struct running {
   uint32_t delivery;
   int64_t created_ms;       /* of the job */
   struct heap_node timeout; /* in engine->timeouts; key: wall clock ms, as all times of jobs */
-  size_t bytes;             /* of payload, previous result and record */
+  GList ahead;              /* in session->ahead */
+  bool is_ahead;
+  size_t bytes; /* of payload, previous result and record */
   struct session *session;
   uint64_t delivery_seq;
   struct queue *queue;

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The attempt time-out counts from the start of the handler, also where jobs are prefetched. */
+#include "harness.h"
+
+#include "millrace/v1/job_service.pb-c.h"
+
+static char *const first = "00000000-0000-4000-8000-00000000000a";
+static char *const ahead = "00000000-0000-4000-8000-00000000000b";
+
+static void create(struct harness *harness, char *id) {
+  Google__Protobuf__Duration hour = GOOGLE__PROTOBUF__DURATION__INIT;
+  Millrace__V1__JobSpec spec = MILLRACE__V1__JOB_SPEC__INIT;
+  Millrace__V1__CreateJobRequest message = MILLRACE__V1__CREATE_JOB_REQUEST__INIT;
+  hour.seconds = HOUR_MS / SECOND_MS;
+  spec.id = id;
+  spec.task = "t";
+  spec.attempt_timeout = &hour;
+  message.job = &spec;
+  assert_non_null(harness_call(harness, "JobService/CreateJob", &message.base));
+}
+
+static void open_with_a_prefetched_job(struct harness *harness, struct id *out_session) {
+  harness_open_stepped(harness);
+  *out_session = harness_add_worker_for(harness, "default", "t", 1, 1);
+  create(harness, first);
+  create(harness, ahead);
+}
+
+static void assert_state(struct harness *harness, char *id, int state) {
+  Millrace__V1__GetJobRequest message = MILLRACE__V1__GET_JOB_REQUEST__INIT;
+  message.id = id;
+  const Millrace__V1__GetJobResponse *response = harness_call(harness, "JobService/GetJob", &message.base);
+  assert_non_null(response);
+  assert_int_equal(response->job->state, state);
+}
+
+static void assert_runs(struct harness *harness, char *id) {
+  assert_state(harness, id, MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING);
+}
+
+static void assert_timed_out(struct harness *harness, char *id) {
+  assert_state(harness, id, MILLRACE__V1__JOB_STATE__JOB_STATE_RETRYING);
+}
+
+static void start(struct harness *harness, const struct id *session, uint64_t report_seq, char *id) {
+  Millrace__V1__Started started = MILLRACE__V1__STARTED__INIT;
+  Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
+  Millrace__V1__Report *list[] = {&report};
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  report.job_id = id;
+  report.delivery = 1;
+  report.event_case = MILLRACE__V1__REPORT__EVENT_STARTED;
+  report.started = &started;
+  reports.report_seq = report_seq;
+  reports.n_reports = 1;
+  reports.reports = list;
+  harness_report(harness, session, &reports);
+}
+
+/* It holds but this one. */
+static void hold(struct harness *harness, const struct id *session, char *id) {
+  Millrace__V1__HeldDelivery held = MILLRACE__V1__HELD_DELIVERY__INIT;
+  Millrace__V1__HeldDelivery *list[] = {&held};
+  Millrace__V1__Heartbeat heartbeat = MILLRACE__V1__HEARTBEAT__INIT;
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  held.job_id = id;
+  held.delivery = 1;
+  heartbeat.received_up_to = 2;
+  heartbeat.n_held = 1;
+  heartbeat.held = list;
+  reports.heartbeat = &heartbeat;
+  harness_report(harness, session, &reports);
+}
+
+static void test_a_prefetched_job_counts_from_its_start(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, 40 * MINUTE_MS);
+  start(&harness, &session, 1, first);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, first);
+  assert_runs(&harness, ahead);
+  harness_succeed(&harness, &session, 2, first, 1);
+  harness_pass(&harness, 30 * MINUTE_MS);
+  start(&harness, &session, 3, ahead);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_timed_out(&harness, ahead);
+  harness_close(&harness);
+}
+
+/* A worker need not report the start. */
+static void test_it_counts_from_the_free_slot_at_the_latest(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  harness_succeed(&harness, &session, 1, first, 1);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_timed_out(&harness, ahead);
+  harness_close(&harness);
+}
+
+/* The slot of one that timed out is used until the worker confirms. */
+static void test_a_revoked_job_keeps_its_slot(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, HOUR_MS);
+  assert_timed_out(&harness, first);
+  assert_runs(&harness, ahead);
+  hold(&harness, &session, ahead);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_timed_out(&harness, ahead);
+  harness_close(&harness);
+}
+
+static void test_a_restart_changes_nothing(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  harness_restart(&harness);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_timed_out(&harness, first);
+  assert_runs(&harness, ahead);
+  harness_close(&harness);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_prefetched_job_counts_from_its_start),
+      cmocka_unit_test(test_it_counts_from_the_free_slot_at_the_latest),
+      cmocka_unit_test(test_a_revoked_job_keeps_its_slot),
+      cmocka_unit_test(test_a_restart_changes_nothing),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
