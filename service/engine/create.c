@@ -86,7 +86,7 @@ static void fill_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const
   else
     job->run_at_ms = now_ms + delay_ms;
   if (spec->expiry_case == MILLRACE__V1__JOB_SPEC__EXPIRY_EXPIRES_AT)
-    job->expires_at_ms = MAX(time_from_timestamp(spec->expires_at), 1); /* 0 is "never", and keys know no time before */
+    job->expires_at_ms = MAX(time_from_timestamp(spec->expires_at), now_ms); /* timers of the past have been handled */
   else if (spec->expiry_case == MILLRACE__V1__JOB_SPEC__EXPIRY_EXPIRES_IN)
     job->expires_at_ms = now_ms + time_from_duration(spec->expires_in);
   if (spec->total_timeout) {

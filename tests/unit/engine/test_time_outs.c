@@ -137,12 +137,35 @@ static void test_a_restart_changes_nothing(void **state) {
   harness_close(&harness);
 }
 
+/* Timers of the past have been handled: an expiry of 1970 would have all of them looked at once more. */
+static void test_an_expiry_in_the_past_is_now(void **state) {
+  (void)state;
+  struct harness harness;
+  harness_open_stepped(&harness);
+  Google__Protobuf__Timestamp past = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+  Millrace__V1__JobSpec spec = MILLRACE__V1__JOB_SPEC__INIT;
+  Millrace__V1__CreateJobRequest message = MILLRACE__V1__CREATE_JOB_REQUEST__INIT;
+  past.seconds = 1;
+  spec.id = first;
+  spec.task = "t";
+  spec.expiry_case = MILLRACE__V1__JOB_SPEC__EXPIRY_EXPIRES_AT;
+  spec.expires_at = &past;
+  message.job = &spec;
+  const Millrace__V1__CreateJobResponse *response = harness_call(&harness, "JobService/CreateJob", &message.base);
+  assert_non_null(response);
+  assert_int_equal(response->job->expires_at->seconds, harness.now_ms / SECOND_MS);
+  harness_settle(&harness);
+  assert_state(&harness, first, MILLRACE__V1__JOB_STATE__JOB_STATE_EXPIRED);
+  harness_close(&harness);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_prefetched_job_counts_from_its_start),
       cmocka_unit_test(test_it_counts_from_the_free_slot_at_the_latest),
       cmocka_unit_test(test_a_revoked_job_keeps_its_slot),
       cmocka_unit_test(test_a_restart_changes_nothing),
+      cmocka_unit_test(test_an_expiry_in_the_past_is_now),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
