@@ -408,6 +408,12 @@ bool key_after_prefix(const struct key *prefix, struct key *out_key) {
   return true;
 }
 
+int key_compare(struct slice a, struct slice b) {
+  const size_t length = MIN(a.length, b.length);
+  const int order = length ? memcmp(a.data, b.data, length) : 0;
+  return order ? order : (a.length > b.length) - (a.length < b.length);
+}
+
 /* ---- which keys a record has ---- */
 
 static const struct slice nothing = {"", 0};

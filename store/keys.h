@@ -84,6 +84,8 @@ bool key_read_member(struct slice key, struct id *out_id);
 void key_meta(struct key *out_key, const char *name);
 /* The first key after all those that begin with `prefix`. False: there is none (all bytes are 0xff). */
 bool key_after_prefix(const struct key *prefix, struct key *out_key);
+/* Below, equal to or above 0 as `a` comes before `b`, is the same, or comes after. */
+int key_compare(struct slice a, struct slice b);
 
 /* Called for each key of a job, `value` being what stands there. The key is valid during the call. */
 struct key_visitor {

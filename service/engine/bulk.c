@@ -10,7 +10,9 @@
 #include "millrace/v1/job_service.pb-c.h"
 #include "millrace/v1/queue_service.pb-c.h"
 
-enum { JOBS_PER_STEP = 250 };
+enum {
+  JOBS_PER_STEP = 250
+}; /* looked at; and changed, but for what the last one brings with it, such as the rest of its chain */
 
 struct bulk {
   struct slice_work slice; /* first member */
@@ -68,8 +70,14 @@ static bool bulk_step(struct turn *turn, struct slice_work *work) {
   struct bulk *bulk = (struct bulk *)work;
   if (!search_entries(turn, bulk->search, JOBS_PER_STEP, bulk->entries))
     return bulk_end(turn, bulk);
-  for (guint i = 0; i < bulk->entries->len && !bulk->more; i++)
+  const unsigned cost_max = turn->cost + JOBS_PER_STEP;
+  for (guint i = 0; i < bulk->entries->len && !bulk->more; i++) {
+    if (turn->cost >= cost_max) {
+      search_give_back(bulk->search, i);
+      break;
+    }
     bulk->act(turn, bulk, g_ptr_array_index(bulk->entries, i));
+  }
   return bulk->more ? bulk_end(turn, bulk) : true;
 }
 

@@ -9,7 +9,7 @@
 #include "engine/turn.h"
 #include "millrace/v1/common.pb-c.h"
 
-/* Deliveries of one turn: more wait for the next, so that reports and creates get their turn too. */
+/* Jobs that one turn's dealing may change: more wait for the next, so that reports and creates get their turn too. */
 enum { DISPATCH_MAX = 2000, UNPARK_SCAN = 16, UNPARK_UNSERVED_MAX = 1000, UNPARK_KEYS = 100, UNPARK_COST_MAX = 1000 };
 
 /* Shares of HIGH, NORMAL and LOW in a weighted queue, by priority index. */
@@ -224,13 +224,12 @@ static struct entry *first_entry(struct turn *turn, struct session *session, str
   return entry && entry->spec_loaded ? entry : NULL;
 }
 
-/* Deals jobs of one priority until nobody is free or nothing is left. Returns how many. */
-static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
+/* Deals jobs of one priority until nobody is free, nothing is left, or the turn has cost so much. */
+static void deal(struct turn *turn, unsigned priority, unsigned cost_max) {
   struct engine *engine = turn->engine;
-  unsigned dealt = 0;
   struct heap_node *node;
   round_fill(engine);
-  while (dealt < most && (node = heap_first(&engine->round)) && !engine->failed) {
+  while (turn->cost < cost_max && (node = heap_first(&engine->round)) && !engine->failed) {
     struct session *session = HEAP_OBJECT(node, struct session, node);
     struct lane *lane = choose_lane(turn, session, priority);
     struct entry *entry = lane ? first_entry(turn, session, lane) : NULL;
@@ -238,7 +237,6 @@ static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
       heap_remove(&engine->round, node);
       continue;
     }
-    dealt++;
     struct job next = entry->now;
     if (job_end_late(&next, turn->now_ms)) { /* its timer comes too late: it was created so, or a storm of timers is on */
       turn_update(turn, entry, &next);
@@ -256,7 +254,6 @@ static unsigned deal(struct turn *turn, unsigned priority, unsigned most) {
   }
   while ((node = heap_first(&engine->round)))
     heap_remove(&engine->round, node);
-  return dealt;
 }
 
 /* ---- parked jobs ---- */
@@ -343,11 +340,11 @@ void dispatch_run(struct turn *turn) {
   g_hash_table_iter_init(&iter, engine->queues_by_name);
   while (g_hash_table_iter_next(&iter, NULL, &value))
     dispatch_refresh_served(engine, value);
-  unsigned left = DISPATCH_MAX;
-  for (int p = PRIORITIES - 1; p >= 0 && left; p--)
+  const unsigned cost_max = turn->cost + DISPATCH_MAX;
+  for (int p = PRIORITIES - 1; p >= 0; p--)
     if (engine->active_lanes[p])
-      left -= deal(turn, (unsigned)p, left);
-  if (left == 0)
+      deal(turn, (unsigned)p, cost_max);
+  if (turn->cost >= cost_max)
     engine->dispatch_due = engine->again = true;
   unpark_all(turn);
 }

@@ -222,9 +222,10 @@ void running_revoke(struct turn *turn, struct running *running, struct delivery_
 
 void running_time_outs(struct turn *turn) {
   struct engine *engine = turn->engine;
+  const unsigned cost_max = turn->cost + TIME_OUT_SLICE;
   struct heap_node *node;
-  for (int i = 0; (node = heap_first(&engine->timeouts)) && node->key <= (uint64_t)turn->now_ms; i++) {
-    if (i == TIME_OUT_SLICE) {
+  while ((node = heap_first(&engine->timeouts)) && node->key <= (uint64_t)turn->now_ms) {
+    if (turn->cost >= cost_max) {
       engine->again = true;
       return;
     }

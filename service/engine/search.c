@@ -69,6 +69,7 @@ struct search {
   struct arena *page; /* what candidates point to */
   GArray *sources;
   GArray *candidates;
+  GArray *given; /* guint: the candidates that search_entries gave as entries */
   guint source;  /* at work; sources->len: done */
   struct key at; /* in it: this key and those after it are left, */
   int entry;     /* ... of this key's row the entries after this one */
@@ -81,12 +82,6 @@ struct reading {
   struct store *store;
   struct store_view *view;
 };
-
-static int compare_keys(struct slice a, struct slice b) {
-  const size_t length = MIN(a.length, b.length);
-  const int order = length ? memcmp(a.data, b.data, length) : 0;
-  return order ? order : (a.length > b.length) - (a.length < b.length);
-}
 
 /* ---- the plan ---- */
 
@@ -231,6 +226,7 @@ struct search *search_new(const struct filter *filter) {
   search->page = arena_new(0);
   search->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
   search->candidates = g_array_new(FALSE, TRUE, sizeof(struct candidate));
+  search->given = g_array_new(FALSE, FALSE, sizeof(guint));
   search->sequence_until = UINT64_MAX;
   make_plan(search);
   enter(search, 0);
@@ -241,6 +237,7 @@ void search_free(struct search *search) {
   if (!search)
     return;
   g_array_free(search->candidates, TRUE);
+  g_array_free(search->given, TRUE);
   g_array_free(search->sources, TRUE);
   arena_free(search->page);
   arena_free(search->plan);
@@ -298,10 +295,10 @@ bool search_seek(struct search *search, struct slice position) {
     return false;
   for (guint i = 0; i < search->sources->len; i++) {
     const struct source *source = source_at(search, i);
-    if (source->stage < stage || (source->stage == stage && source->until.length && compare_keys(source->until, key) <= 0))
+    if (source->stage < stage || (source->stage == stage && source->until.length && key_compare(source->until, key) <= 0))
       continue;
     enter(search, i);
-    if (source->stage == stage && compare_keys(key, source->from) >= 0)
+    if (source->stage == stage && key_compare(key, source->from) >= 0)
       set_at(search, key, entry);
     return true;
   }
@@ -383,7 +380,7 @@ static enum status read_rows(struct search *search, const struct reading *readin
     return status;
   for (size_t i = 0; i < rows.count && status == STATUS_OK; i++) {
     const struct store_row *row = &rows.rows[i];
-    const int entry = compare_keys(row->key, key_slice(&from)) == 0 ? skip : ENTRIES_BEFORE_ALL;
+    const int entry = key_compare(row->key, key_slice(&from)) == 0 ? skip : ENTRIES_BEFORE_ALL;
     struct id id;
     if (stage == STAGE_LEASES)
       status = add_lease(search, row, entry, error);
@@ -429,10 +426,10 @@ static enum status walk_lane(struct search *search, const struct reading *readin
   struct key head, until;
   key_ready(&head, lane->queue, lane->task, lane->head);
   key_ready(&until, lane->queue, lane->task, search->sequence_until);
-  if (compare_keys(key_slice(&search->at), key_slice(&head)) < 0)
+  if (key_compare(key_slice(&search->at), key_slice(&head)) < 0)
     set_at(search, key_slice(&head), ENTRIES_BEFORE_ALL);
   *out_exhausted = true;
-  if (compare_keys(key_slice(&search->at), key_slice(&until)) >= 0)
+  if (key_compare(key_slice(&search->at), key_slice(&until)) >= 0)
     return STATUS_OK;
   return read_rows(search, reading, key_slice(&until), most, out_exhausted, error);
 }
@@ -442,7 +439,7 @@ static void pass_lane(struct search *search, const struct lane_row *lane, uint8_
   struct key behind;
   key_ready(&behind, lane->queue + (lane->priority > priority), lane->priority == priority ? lane->task : 0,
             lane->priority == priority ? UINT64_MAX : 0);
-  if (compare_keys(key_slice(&search->at), key_slice(&behind)) < 0)
+  if (key_compare(key_slice(&search->at), key_slice(&behind)) < 0)
     set_at(search, key_slice(&behind), ENTRIES_BEFORE_ALL);
 }
 
@@ -492,7 +489,7 @@ static void read_ids(struct search *search) {
   const struct filter *filter = search->filter;
   for (size_t i = 0; i < filter->id_count; i++) {
     const struct slice key = {filter->ids[i].bytes, ID_BYTES};
-    const int order = compare_keys(key, key_slice(&search->at));
+    const int order = key_compare(key, key_slice(&search->at));
     if (order > 0 || (order == 0 && search->entry == ENTRIES_BEFORE_ALL))
       add(search, &filter->ids[i], key);
   }
@@ -535,6 +532,7 @@ bool search_entries(struct turn *turn, struct search *search, size_t most, GPtrA
   size_t count;
   struct error error;
   g_ptr_array_set_size(out_entries, 0);
+  g_array_set_size(search->given, 0);
   if (engine->failed || search_is_done(search))
     return false;
   if (search_next(search, engine->store, NULL, most, &candidates, &count, &error) != STATUS_OK) {
@@ -544,12 +542,19 @@ bool search_entries(struct turn *turn, struct search *search, size_t most, GPtrA
   for (size_t i = 0; i < count; i++)
     turn_want(turn, &candidates[i].id);
   turn_fetch(turn);
-  for (size_t i = 0; i < count; i++) {
+  for (guint i = 0; i < count; i++) {
     struct entry *entry = turn_job(turn, &candidates[i].id);
     /* What this turn has changed may have left the key. */
     if (entry && (entry->changed || search_agrees(search, &candidates[i], &entry->now)) &&
-        filter_matches(search->filter, &entry->now))
+        filter_matches(search->filter, &entry->now)) {
       g_ptr_array_add(out_entries, entry);
+      g_array_append_val(search->given, i);
+    }
   }
   return true;
+}
+
+void search_give_back(struct search *search, guint index) {
+  const guint candidate = g_array_index(search->given, guint, index);
+  search_go_back(search, &g_array_index(search->candidates, struct candidate, candidate));
 }

@@ -49,5 +49,7 @@ bool search_seek(struct search *search, struct slice position);
 /* On the engine's thread: replaces `out_entries` by the next ones that match, out of about `most` candidates, as entries of the
  * turn. False: the search is done, or the store failed (then the engine has). */
 bool search_entries(struct turn *turn, struct search *search, size_t most, GPtrArray *out_entries);
+/* Of what the last search_entries gave, those from this index on were not looked at: the next call begins with it. */
+void search_give_back(struct search *search, guint index);
 
 #endif

@@ -231,14 +231,16 @@ static bool ending_step(struct turn *turn, struct slice_work *work) {
   const struct ending *ending = (const struct ending *)work;
   struct session *session = ending->session;
   GPtrArray *all = session_running(session);
-  for (guint i = 0; i < MIN(all->len, END_SLICE); i++) {
-    struct running *running = g_ptr_array_index(all, i);
+  const unsigned cost_max = turn->cost + END_SLICE;
+  guint done = 0;
+  for (; done < all->len && turn->cost < cost_max; done++) {
+    struct running *running = g_ptr_array_index(all, done);
     if (ending->left && on_its_way(session, running))
       release(turn, running);
     else
       lose(turn, running);
   }
-  bool more = all->len > END_SLICE;
+  bool more = done < all->len;
   g_ptr_array_free(all, TRUE);
   if (more)
     return true;

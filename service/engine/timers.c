@@ -124,6 +124,16 @@ static int64_t next_due(struct turn *turn) {
   return time_ms;
 }
 
+/* The rows from this one on come in the next turn. */
+static void put_off(struct engine *engine, struct slice key) {
+  if (key_compare(key, key_slice(&engine->timers_from)) < 0) {
+    memcpy(engine->timers_from.bytes, key.data, key.length);
+    engine->timers_from.length = key.length;
+  }
+  engine->timers_due_ms = 0;
+  engine->again = true;
+}
+
 /* Rows before timers_from have been handled. A running job keeps the timers that its unchanged record implies: the position moves
  * past them, and meeting them again after a restart is harmless. */
 void timers_run(struct turn *turn) {
@@ -150,8 +160,14 @@ void timers_run(struct turn *turn) {
     timers_note(engine, engine->timers_noted_ms); /* the look into the store did not see it */
   /* After the position, since what is due may make new timers that are due. */
   fetch_jobs(turn, &rows);
-  for (size_t i = 0; i < rows.count; i++)
+  const unsigned cost_max = turn->cost + TIMER_SLICE;
+  for (size_t i = 0; i < rows.count; i++) {
+    if (turn->cost >= cost_max) { /* each brought much with it, such as the rest of its chain */
+      put_off(engine, rows.rows[i].key);
+      break;
+    }
     due(turn, &rows.rows[i]);
+  }
   store_rows_release(&rows);
 }
 

@@ -5,6 +5,7 @@
 #include "core/limits.h"
 #include "core/time.h"
 #include "engine/meters.h"
+#include "millrace/v1/chain_service.pb-c.h"
 #include "millrace/v1/job_service.pb-c.h"
 #include "millrace/v1/queue_service.pb-c.h"
 
@@ -95,10 +96,102 @@ static void the_end_of_a_busy_session_is_no_long_turn(void **state) {
   harness_close(&harness);
 }
 
+/* ---- jobs that bring the rest of their chains with them ---- */
+
+enum { CHAINS = 300, STEPS = 100 };
+
+static void create_chains(struct harness *harness, Millrace__V1__JobSpec *first) {
+  Millrace__V1__JobSpec step = MILLRACE__V1__JOB_SPEC__INIT;
+  Millrace__V1__JobSpec *steps[STEPS] = {first};
+  Millrace__V1__CreateChainRequest message = MILLRACE__V1__CREATE_CHAIN_REQUEST__INIT;
+  step.task = "work";
+  for (int i = 1; i < STEPS; i++)
+    steps[i] = &step;
+  message.n_steps = STEPS;
+  message.steps = steps;
+  for (int i = 0; i < CHAINS; i++)
+    assert_non_null(harness_call(harness, "ChainService/CreateChain", &message.base));
+}
+
+static uint64_t count_blocked(struct harness *harness) {
+  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
+  message.name = "default";
+  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
+  assert_non_null(response);
+  return response->queue->counts->blocked;
+}
+
+static void wait_for_no_blocked(struct harness *harness) {
+  const gint64 until_us = g_get_monotonic_time() + PATIENCE_S * G_USEC_PER_SEC;
+  while (count_blocked(harness)) {
+    assert_true(g_get_monotonic_time() < until_us);
+    g_usleep(1000);
+  }
+}
+
+static void a_purge_of_chains_is_no_long_turn(void **state) {
+  struct harness harness;
+  (void)state;
+  harness_open(&harness);
+  Millrace__V1__JobSpec first = MILLRACE__V1__JOB_SPEC__INIT;
+  first.task = "work";
+  create_chains(&harness, &first);
+  const uint64_t before = count_big_writes(&harness);
+  Millrace__V1__PurgeQueueRequest message = MILLRACE__V1__PURGE_QUEUE_REQUEST__INIT;
+  message.name = "default";
+  const Millrace__V1__PurgeQueueResponse *response = harness_call(&harness, "QueueService/PurgeQueue", &message.base);
+  assert_non_null(response);
+  assert_int_equal(response->purged, CHAINS);
+  assert_int_equal(count_blocked(&harness), 0);
+  assert_int_equal(count_big_writes(&harness), before);
+  harness_close(&harness);
+}
+
+/* What ends all first steps comes after an hour; so many of them run. */
+static void end_first_steps(Millrace__V1__JobSpec *first, uint32_t slots) {
+  struct harness harness;
+  shift_ms = 0;
+  harness_open_with(&harness, &(struct engine_options){.seed = 1, .wall_ms = wall_ms, .session_timeout_ms = HOUR_MS});
+  create_chains(&harness, first);
+  if (slots) {
+    harness_add_worker(&harness, "default", slots);
+    wait_for_running(&harness, slots);
+  }
+  const uint64_t before = count_big_writes(&harness);
+  __atomic_store_n(&shift_ms, 2 * HOUR_MS, __ATOMIC_RELAXED);
+  wait_for_no_blocked(&harness);
+  assert_int_equal(count_big_writes(&harness), before);
+  harness_close(&harness);
+}
+
+static void many_deadlines_of_chains_are_no_long_turn(void **state) {
+  (void)state;
+  Google__Protobuf__Duration hour = GOOGLE__PROTOBUF__DURATION__INIT;
+  Millrace__V1__JobSpec first = MILLRACE__V1__JOB_SPEC__INIT;
+  hour.seconds = HOUR_MS / SECOND_MS;
+  first.task = "work";
+  first.total_timeout = &hour;
+  end_first_steps(&first, 0);
+}
+
+static void many_time_outs_of_chains_are_no_long_turn(void **state) {
+  (void)state;
+  Google__Protobuf__Duration hour = GOOGLE__PROTOBUF__DURATION__INIT;
+  Millrace__V1__RetryPolicy once = MILLRACE__V1__RETRY_POLICY__INIT;
+  Millrace__V1__JobSpec first = MILLRACE__V1__JOB_SPEC__INIT;
+  hour.seconds = HOUR_MS / SECOND_MS;
+  once.max_attempts = 1;
+  first.task = "work";
+  first.attempt_timeout = &hour;
+  first.retry_policy = &once;
+  end_first_steps(&first, CHAINS);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(many_time_outs_are_no_long_turn),
-      cmocka_unit_test(the_end_of_a_busy_session_is_no_long_turn),
+      cmocka_unit_test(many_time_outs_are_no_long_turn),           cmocka_unit_test(the_end_of_a_busy_session_is_no_long_turn),
+      cmocka_unit_test(a_purge_of_chains_is_no_long_turn),         cmocka_unit_test(many_deadlines_of_chains_are_no_long_turn),
+      cmocka_unit_test(many_time_outs_of_chains_are_no_long_turn),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
