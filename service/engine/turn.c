@@ -304,6 +304,7 @@ static void enter(struct turn *turn, struct entry *entry, const struct job *old,
 /* Those who want to know, after the job stands in its new state. */
 static void tell(struct turn *turn, struct entry *entry, enum job_state old) {
   bool ended = job_is_terminal(entry->now.state) && !job_is_terminal(old);
+  watches_tell(turn, entry, false); /* before what follows from it */
   if (ended) {
     if (!id_is_zero(&entry->now.chain_id))
       chain_step_ended(turn, entry);
@@ -313,7 +314,6 @@ static void tell(struct turn *turn, struct entry *entry, enum job_state old) {
       schedule_job_ended(turn, entry);
     waiters_job_ended(turn, entry);
   }
-  watches_tell(turn, entry, false);
 }
 
 struct entry *turn_create(struct turn *turn, const struct job *job, const struct spec *spec) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Retrying steps of a chain some of which are gone. */
+/* What the end of a step brings about, and retrying steps some of which are gone. */
 #include "harness.h"
 
 #include "millrace/v1/chain_service.pb-c.h"
@@ -62,7 +62,38 @@ static void test_a_step_whose_predecessor_did_not_succeed_is_not_retried(void **
   harness_close(&harness);
 }
 
+static const Millrace__V1__Job *next_event(struct harness_stream *watch) {
+  const Millrace__V1__WatchJobsResponse *event = harness_stream_next(watch);
+  assert_non_null(event);
+  return event->job;
+}
+
+/* First the cause, then what follows from it. */
+static void test_a_watch_tells_ends_in_order(void **state) {
+  (void)state;
+  struct harness harness;
+  harness_open(&harness);
+  create_chain(&harness);
+  Millrace__V1__JobFilter filter = MILLRACE__V1__JOB_FILTER__INIT;
+  Millrace__V1__WatchJobsRequest message = MILLRACE__V1__WATCH_JOBS_REQUEST__INIT;
+  filter.n_ids = STEPS;
+  filter.ids = (char **)ids;
+  message.filter = &filter;
+  struct harness_stream *watch = harness_stream_open(&harness, "JobService/WatchJobs", &message.base);
+  for (int i = 0; i < STEPS; i++)
+    assert_non_null(next_event(watch));
+  assert_null(next_event(watch)); /* those were all */
+  cancel(&harness, 0);
+  for (int i = 0; i < STEPS; i++)
+    assert_string_equal(next_event(watch)->id, ids[i]);
+  harness_stream_close(&harness, watch);
+  harness_close(&harness);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_step_whose_predecessor_did_not_succeed_is_not_retried)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_step_whose_predecessor_did_not_succeed_is_not_retried),
+      cmocka_unit_test(test_a_watch_tells_ends_in_order),
+  };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
