@@ -112,6 +112,7 @@ void queue_set_settings(struct queue *queue, const Millrace__V1__QueueSettings *
   queue->settings.weighted = set->mode == MILLRACE__V1__QUEUE_MODE__QUEUE_MODE_WEIGHTED;
   queue->settings.length_max = set->max_length ? set->max_length->value : 0;
   queue->settings.running_max = set->max_running ? set->max_running->value : 0;
+  const bool had_rate = queue->settings.rate > 0;
   queue->settings.rate = set->rate_per_second ? set->rate_per_second->value : 0;
   queue->settings.burst = set->rate_burst && set->rate_burst->value ? set->rate_burst->value : MAX(queue->settings.rate, 1);
   queue->settings.retention_ms = set->retention ? time_from_duration(set->retention) : RETENTION_DEFAULT_MS;
@@ -125,7 +126,8 @@ void queue_set_settings(struct queue *queue, const Millrace__V1__QueueSettings *
   queue->settings.policy.delays_ms =
       g_memdup2(queue->settings.policy.delays_ms, queue->settings.policy.delays * sizeof *queue->settings.policy.delays_ms);
   arena_free(arena);
-  queue->tokens = queue->settings.burst;
+  /* What has been used up stays so, or any change of the settings would let a burst through. */
+  queue->tokens = had_rate ? MIN(queue->tokens, queue->settings.burst) : queue->settings.burst;
 }
 
 void queue_touch(struct turn *turn, struct queue *queue) {
