@@ -23,7 +23,7 @@ static inline struct slice key_slice(const struct key *key) {
 /* What a timer is for. Part of the key: the numbers never change. */
 enum timer_kind {
   TIMER_RUN = 1,        /* SCHEDULED, RETRYING: run_at_ms; id: job */
-  TIMER_EXPIRY = 2,     /* waiting, no delivery ended yet: expires_at_ms; id: job */
+  TIMER_EXPIRY = 2,     /* waiting, never started: expires_at_ms; id: job */
   TIMER_DEADLINE = 3,   /* not terminal: deadline_ms; id: job */
   TIMER_SCHEDULE = 4,   /* next_fire_ms; id: the schedule's uid, value: its name */
   TIMER_BATCH_SEAL = 5, /* seal_at_ms; id: batch */

@@ -91,7 +91,6 @@ enum {
   JOB_LINES_PER_SECOND_MAX = 100, /* dead letters in the log */
   WATCHES_MAX = 1000,
   WAITERS_MAX = 100 * 1000,
-  TIMER_WINDOW_MAX = 100 * 1000, /* next timers kept in memory */
   RETENTION_COUNT_DEFAULT = 1000 * 1000,
   RETENTION_COUNT_MAX = 10 * 1000 * 1000,
   CONCURRENCY_LIMIT_MAX = 10 * 1000,
@@ -105,7 +104,6 @@ enum {
   DELIVERIES_PER_MESSAGE_MAX = 100,
   DELIVERY_MESSAGE_BYTES_MAX = 1 << 20, /* unless it is a single delivery */
   SESSION_BYTES_MAX = 24 << 20,         /* payloads of all that a session runs; the last one may pass it */
-  REPORTS_PER_MESSAGE_MAX = 1000,
   REPORTS_BYTES_MAX = 4 << 20,
   FRAGMENT_BYTES_MAX = 64 << 10,
 };

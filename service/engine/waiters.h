@@ -6,9 +6,9 @@
 
 #include "engine/state.h"
 
-/* Holds the request until waiters_end or the time-out. Takes over the answer. */
+/* Holds the request until the job, chain or batch ends or the time is over. Takes over the answer. */
 void wait_add(struct turn *turn, enum wait_kind kind, const struct id *id, struct request *request, int64_t timeout_ms);
-/* The job ended: answers those who wait for it at the end of the turn, when it stands as it will be stored. */
+/* It ended: answers those who wait for it. The answers leave once the turn is durable. */
 void waiters_job_ended(struct turn *turn, struct entry *entry);
 void waiters_chain_ended(struct turn *turn, const struct id *chain);
 void waiters_batch_ended(struct turn *turn, const struct id *batch);
