@@ -52,7 +52,7 @@ static bool is_idle(struct sim *sim, const struct job *job) {
     if (other == job || other->plan->queue != plan->queue || strcmp(other->plan->concurrency_key, plan->concurrency_key) != 0)
       continue;
     holders += other->state == RUNNING;
-    if (other->state == PENDING)
+    if (other->state == PENDING && workers_serve(sim, other->plan))
       return false; /* that one may be the next */
   }
   return (!plan->concurrency_key[0] || holders < plan->concurrency_limit) && workers_wait_for(sim, plan);

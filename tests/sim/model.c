@@ -45,7 +45,7 @@ struct job *model_any(struct sim *sim, int state) {
   g_hash_table_iter_init(&iter, sim->model->jobs);
   for (guint i = 0; g_hash_table_iter_next(&iter, NULL, &value); i++) {
     struct job *job = value;
-    if (state && job->state != state)
+    if (job->is_leaving || (state && job->state != state))
       continue;
     if (i >= skip)
       return job;
@@ -192,6 +192,11 @@ static void changed(struct sim *sim, const Millrace__V1__Job *message) {
     return;
   }
   struct job *job = model_job(sim, &id);
+  if (job && job->plan != plan && sim->model->listing) { /* removed and replaced, and nobody saw it */
+    rules_remove(sim, job);
+    forget(sim, job);
+    job = NULL;
+  }
   if (!job) {
     rules_create(sim, plan, message);
     job = add(sim, &id, plan);

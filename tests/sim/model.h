@@ -59,6 +59,7 @@ struct job {
   bool acknowledged;                  /* a create was answered */
   unsigned updates, retries, deletes; /* asked for, not answered */
   bool listed;                        /* since the machine started */
+  bool is_leaving;                    /* asked to be deleted and created again at once: nobody asks for anything else */
   GHashTable *given;                  /* delivery -> struct given */
 };
 
@@ -70,6 +71,7 @@ struct model_session {
   unsigned unknown;       /* places (model_place) of tasks that it said it does not know; */
   unsigned refused;       /* ... and the engine has heard it */
   bool leaves;            /* it was asked to be deregistered */
+  bool quiet;             /* it takes no more, as was answered */
   bool closed;
 };
 

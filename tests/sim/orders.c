@@ -187,19 +187,32 @@ static void deleted(struct sim *sim, void *data, const struct error *error, cons
   if (!job)
     return;
   job->deletes -= job->deletes > 0;
+  job->is_leaving = false;
   if (!error)
     sim_fail(sim, "job %s was deleted, and those who watch were not told", sim_id_text(sim, &job->id));
 }
 
-static void delete_job(struct sim *sim) {
-  struct job *job = model_any(sim, SUCCEEDED + (int)sim_roll(sim, 4));
-  if (!job)
-    return;
+static void call_delete(struct sim *sim, struct job *job) {
   job->deletes++;
   Millrace__V1__DeleteJobRequest *message = NEW(sim, Millrace__V1__DeleteJobRequest, delete_job_request);
   message->id = sim_id_text(sim, &job->id);
   sim_trace(sim, "delete job %s", message->id + SHORT);
   machine_call(sim, "JobService/DeleteJob", &message->base, deleted, about_new((struct about){.id = job->id}));
+}
+
+static void delete_job(struct sim *sim) {
+  struct job *job = model_any(sim, SUCCEEDED + (int)sim_roll(sim, 4));
+  if (job)
+    call_delete(sim, job);
+}
+
+static void replace_job(struct sim *sim) {
+  struct job *job = model_any(sim, SUCCEEDED + (int)sim_roll(sim, 4));
+  if (!job || job->plan->kind != PLAN_ALONE)
+    return;
+  call_delete(sim, job);
+  job->is_leaving = true;
+  producer_replace(sim, &job->id);
 }
 
 static void waited(struct sim *sim, void *data, const struct error *error, const void *response) {
@@ -351,6 +364,8 @@ static const struct {
     {"retry many", retry_many, 3},
     {"update", update, 25},
     {"delete", delete_job, 10},
+    {"replace", replace_job, 10},
+    {"create in place", producer_create_in_place, 10},
     {"wait", wait_for, 15},
     {"pause or resume", pause_or_resume, 8},
     {"settings", change_settings, 4},

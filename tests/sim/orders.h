@@ -21,6 +21,10 @@ void orders_expect(struct sim *sim, const struct error *error, enum status one, 
 
 void producer_create(struct sim *sim);
 void producer_create_again(struct sim *sim);
+/* With the id of a job that was removed. */
+void producer_create_in_place(struct sim *sim);
+/* Such a create, or a chain that is refused after its first step; in the turn in which the job is deleted, if it is there. */
+void producer_replace(struct sim *sim, const struct id *id);
 void producer_create_many(struct sim *sim);
 void producer_create_chain(struct sim *sim);
 void producer_create_batch(struct sim *sim);

@@ -78,6 +78,13 @@ static void add_label(struct sim *sim, const struct plan *plan, Millrace__V1__Jo
   spec->labels[0] = label;
 }
 
+static void plan_pack(struct plan *plan, const Millrace__V1__JobSpec *spec) {
+  size_t length = millrace__v1__job_spec__get_packed_size(spec);
+  uint8_t *packed = g_malloc(length + 1);
+  millrace__v1__job_spec__pack(spec, packed);
+  plan->packed = g_bytes_new_take(packed, length);
+}
+
 struct plan *plan_new(struct sim *sim, enum plan_kind kind, struct group *group) {
   static const int priorities[] = {0, 1, 5, 5, 8, 10};
   struct plan *plan = g_new0(struct plan, 1);
@@ -111,11 +118,16 @@ struct plan *plan_new(struct sim *sim, enum plan_kind kind, struct group *group)
     spec->attempt_timeout = sim_duration(sim, plan->attempt_timeout_ms);
   }
   add_label(sim, plan, spec);
-  size_t length = millrace__v1__job_spec__get_packed_size(spec);
-  uint8_t *packed = g_malloc(length + 1);
-  millrace__v1__job_spec__pack(spec, packed);
-  plan->packed = g_bytes_new_take(packed, length);
+  plan_pack(plan, spec);
   return plan;
+}
+
+void plan_set_id(struct sim *sim, struct plan *plan, const struct id *id) {
+  Millrace__V1__JobSpec *spec = plan_spec(sim, plan);
+  id_format(id, plan->id);
+  spec->id = plan->id;
+  g_bytes_unref(plan->packed);
+  plan_pack(plan, spec);
 }
 
 Millrace__V1__JobSpec *plan_spec(struct sim *sim, const struct plan *plan) {

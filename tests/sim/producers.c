@@ -13,7 +13,8 @@ static void created(struct sim *sim, void *data, const struct error *error, cons
   const Millrace__V1__CreateJobResponse *answer = response;
   orders_expect(sim, error, STATUS_ALREADY_EXISTS, STATUS_RESOURCE_EXHAUSTED);
   if (error) {
-    if (self->is_again && model_job_named(sim, self->plan->id))
+    const struct job *job = model_job_named(sim, self->plan->id);
+    if (self->is_again && job && job->plan == self->plan)
       sim_fail(sim, "the create of job %s, which is there, was refused when sent again: %s", self->plan->id, error->message);
     return;
   }
@@ -38,11 +39,58 @@ void producer_create_again(struct sim *sim) {
   for (guint i = sim->plans->len; i-- > 0 && i + 20 > sim->plans->len;) {
     struct plan *plan = g_ptr_array_index(sim->plans, i);
     const struct job *job = plan->kind == PLAN_ALONE && plan->packed ? model_job_named(sim, plan->id) : NULL;
-    if (job && plan_spec(sim, plan)->id[0] && sim->monotonic_ms - plan->planned_ms < REPEAT_MS) {
+    if (job && job->plan == plan && plan_spec(sim, plan)->id[0] && sim->monotonic_ms - plan->planned_ms < REPEAT_MS) {
       call_create(sim, plan, true);
       return;
     }
   }
+}
+
+static void replace(struct sim *sim, const struct id *id) {
+  struct plan *plan = plan_new(sim, PLAN_ALONE, NULL);
+  plan_set_id(sim, plan, id);
+  call_create(sim, plan, false);
+}
+
+void producer_create_in_place(struct sim *sim) {
+  GHashTableIter iter;
+  gpointer id, number;
+  guint skip = sim_roll(sim, g_hash_table_size(sim->model->gone));
+  g_hash_table_iter_init(&iter, sim->model->gone);
+  for (guint i = 0; g_hash_table_iter_next(&iter, &id, &number); i++) {
+    const struct plan *plan = g_ptr_array_index(sim->plans, GPOINTER_TO_UINT(number));
+    if (i < skip || plan->kind != PLAN_ALONE)
+      continue;
+    replace(sim, id);
+    return;
+  }
+}
+
+static void chain_refused(struct sim *sim, void *data, const struct error *error, const void *response) {
+  (void)data, (void)response;
+  orders_expect(sim, error, STATUS_ALREADY_EXISTS, STATUS_RESOURCE_EXHAUSTED);
+  if (!error)
+    sim_fail(sim, "a chain was created with a step that is there already");
+}
+
+void producer_replace(struct sim *sim, const struct id *id) {
+  const struct job *other = model_any(sim, RUNNING);
+  if (!other || sim_once_in(sim, 2)) {
+    replace(sim, id);
+    return;
+  }
+  struct group *group = group_new(sim, GROUP_CHAIN);
+  group->is_gone = true;
+  struct plan *first = plan_new(sim, PLAN_STEP, group), *second = plan_new(sim, PLAN_STEP, group);
+  plan_set_id(sim, first, id);
+  plan_set_id(sim, second, &other->id);
+  Millrace__V1__CreateChainRequest *message = NEW(sim, Millrace__V1__CreateChainRequest, create_chain_request);
+  message->id = sim_id_text(sim, &group->id);
+  Millrace__V1__JobSpec *steps[] = {plan_spec(sim, first), plan_spec(sim, second)};
+  message->n_steps = 2;
+  message->steps = steps;
+  sim_trace(sim, "create chain %s, whose second step is there", message->id + SHORT);
+  machine_call(sim, "ChainService/CreateChain", &message->base, chain_refused, NULL);
 }
 
 /* The first plans belong to the outcomes in order. */

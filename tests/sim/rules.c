@@ -241,6 +241,8 @@ static void delivery_begins(struct sim *sim, struct job *job, const Millrace__V1
     why = "its queue runs as many as it may";
   else if (!session || session->closed)
     why = "there is no such session";
+  else if (session->quiet)
+    why = "the session takes no more";
   else if (!serves(session, job->plan) || session->refused & model_place(job->plan))
     why = "the session does not serve its queue, or does not know its task";
   else if (session->running >= session->concurrency)
@@ -407,4 +409,6 @@ void rules_gap(struct sim *sim, struct job *job, const Millrace__V1__Job *next) 
     illegal(sim, job, next, why);
   if (next->generation > job->generation && job->plan->group)
     job->plan->group->is_unsure = true;
+  if (next->attempts != job->attempts)
+    job->unknown_since_ms = 0; /* an attempt that counts ended meanwhile */
 }

@@ -156,6 +156,8 @@ struct group {
   bool is_chunk_open; /* it was not acknowledged: only the same one may come */
 };
 struct plan *plan_new(struct sim *sim, enum plan_kind kind, struct group *group);
+/* Gives it this id. */
+void plan_set_id(struct sim *sim, struct plan *plan, const struct id *id);
 /* The spec of a plan, in the sim's arena. */
 Millrace__V1__JobSpec *plan_spec(struct sim *sim, const struct plan *plan);
 Millrace__V1__RetryPolicy *plan_policy_message(struct sim *sim, const struct plan_policy *policy);
@@ -185,6 +187,8 @@ void workers_drain(struct sim *sim);
 void workers_machine_died(struct sim *sim);
 /* Is the session still joined by this connection? */
 bool workers_is_joined(struct sim *sim, const struct id *session, uint64_t connection);
+/* Does some worker serve this plan, as far as the engine may know? */
+bool workers_serve(struct sim *sim, const struct plan *plan);
 /* Has some worker that serves this plan told the engine that it holds nothing, and been given nothing since? */
 bool workers_wait_for(struct sim *sim, const struct plan *plan);
 /* The engine's transport. */

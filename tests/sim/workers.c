@@ -30,7 +30,7 @@ struct worker {
   unsigned queues, tasks, concurrency;
   uint64_t connection, received, report_seq, ping;
   int64_t heartbeat_ms, silent_until_ms;
-  bool drains;
+  bool drains, quiet;
   bool forgot;         /* a delivery, which its heartbeats deny from now on */
   uint64_t idle_since; /* leases of its session when a heartbeat said that it holds nothing; UINT64_MAX: none did */
   GPtrArray *held;
@@ -61,7 +61,8 @@ void workers_start(struct sim *sim) {
 
 /* A process that starts anew. */
 static void forget(struct worker *worker) {
-  worker->registering = worker->registered = worker->joined = worker->lost = worker->drains = worker->forgot = false;
+  worker->registering = worker->registered = worker->joined = worker->lost = worker->drains = false;
+  worker->quiet = worker->forgot = false;
   worker->idle_since = UINT64_MAX;
   worker->received = worker->report_seq = worker->ping = 0;
   worker->silent_until_ms = 0;
@@ -116,13 +117,26 @@ bool workers_is_joined(struct sim *sim, const struct id *session, uint64_t conne
   return worker && worker->joined && worker->connection == connection;
 }
 
+static bool serves(const struct worker *worker, const struct plan *plan) {
+  return worker->queues >> plan->queue & 1 && worker->tasks >> plan->task & 1;
+}
+
+bool workers_serve(struct sim *sim, const struct plan *plan) {
+  for (unsigned i = 0; i < WORKERS; i++) {
+    const struct worker *worker = sim->workers[i];
+    const struct model_session *session = worker->registered ? model_session_find(sim, &worker->session) : NULL;
+    if (session && !session->closed && !session->quiet && serves(worker, plan) && !(session->refused & model_place(plan)))
+      return true;
+  }
+  return false;
+}
+
 bool workers_wait_for(struct sim *sim, const struct plan *plan) {
   for (unsigned i = 0; i < WORKERS; i++) {
     struct worker *worker = sim->workers[i];
     const struct model_session *session = worker->joined ? model_session_find(sim, &worker->session) : NULL;
-    if (session && !session->closed && session->running == 0 && worker->idle_since == session->leases &&
-        g_queue_is_empty(&worker->unaccepted) && worker->queues >> plan->queue & 1 && worker->tasks >> plan->task & 1 &&
-        !(session->unknown & model_place(plan)))
+    if (session && !session->closed && !worker->quiet && session->running == 0 && worker->idle_since == session->leases &&
+        g_queue_is_empty(&worker->unaccepted) && serves(worker, plan) && !(session->unknown & model_place(plan)))
       return true;
   }
   return false;
@@ -219,6 +233,22 @@ static void deregister(struct sim *sim, struct worker *worker) {
   sim_trace(sim, "worker %u deregisters", worker->number);
   model_session_find(sim, &worker->session)->leaves = true;
   machine_call(sim, "WorkerService/Deregister", &message->base, NULL, NULL);
+}
+
+static void quieted(struct sim *sim, void *data, const struct error *error, const void *response) {
+  (void)response;
+  struct model_session *session = model_session_find(sim, data);
+  if (!error)
+    session->quiet = true;
+}
+
+static void quiet(struct sim *sim, struct worker *worker) {
+  Millrace__V1__QuietWorkerRequest *message = NEW(sim, Millrace__V1__QuietWorkerRequest, quiet_worker_request);
+  message->session_id = sim_id_text(sim, &worker->session);
+  message->drain = sim_once_in(sim, 3);
+  sim_trace(sim, "worker %u is to take no more", worker->number);
+  worker->quiet = true;
+  machine_call(sim, "WorkerService/QuietWorker", &message->base, quieted, g_memdup2(&worker->session, sizeof worker->session));
 }
 
 /* ---- reports ---- */
@@ -506,8 +536,10 @@ static bool misbehave(struct sim *sim, struct worker *worker) {
     forget(worker);
   } else if (worker->held->len && sim_once_in(sim, 400))
     lose_one(sim, worker, sim_roll(sim, worker->held->len));
-  else if (sim_once_in(sim, 1500))
+  else if (sim_once_in(sim, worker->quiet ? 100 : 1500))
     deregister(sim, worker);
+  else if (sim_once_in(sim, 1000))
+    quiet(sim, worker);
   else
     return false;
   return true;
