@@ -206,8 +206,25 @@ static void delete_job(struct sim *sim) {
     call_delete(sim, job);
 }
 
+/* One that has ended and was sent in one message with one that runs: a lease still names it. NULL: there is none. */
+static struct job *ended_beside_running(struct sim *sim) {
+  struct job *running = model_any(sim, RUNNING);
+  const struct given *given = running ? model_given(running, running->deliveries) : NULL;
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, sim->model->jobs);
+  while (given && g_hash_table_iter_next(&iter, NULL, &value)) {
+    struct job *job = value;
+    const struct given *other = is_terminal(job->state) && !job->is_leaving ? model_given(job, job->deliveries) : NULL;
+    if (other && other->seq == given->seq && id_equal(&other->session, &given->session))
+      return job;
+  }
+  return NULL;
+}
+
 static void replace_job(struct sim *sim) {
-  struct job *job = model_any(sim, SUCCEEDED + (int)sim_roll(sim, 4));
+  struct job *job = ended_beside_running(sim);
+  job = job ? job : model_any(sim, SUCCEEDED + (int)sim_roll(sim, 4));
   if (!job || job->plan->kind != PLAN_ALONE)
     return;
   call_delete(sim, job);

@@ -75,6 +75,7 @@ struct sim {
 
   struct model *model;
   struct worker *workers[WORKERS];
+  unsigned staff; /* so many of them work; all in the drain */
   GPtrArray *plans;
   GPtrArray *groups; /* chains and batches */
   GPtrArray *orders; /* cancels */

@@ -50,6 +50,7 @@ static void push(GQueue *queue, uint64_t number, GBytes *take_bytes) {
 }
 
 void workers_start(struct sim *sim) {
+  sim->staff = sim_once_in(sim, 3) ? 2 : WORKERS; /* with few, queues and tasks are at times served by nobody */
   for (unsigned i = 0; i < WORKERS; i++) {
     struct worker *worker = sim->workers[i] = g_new0(struct worker, 1);
     worker->number = i;
@@ -481,6 +482,12 @@ static void obey(struct sim *sim, struct worker *worker, const Millrace__V1__Com
   }
 }
 
+static int64_t handler_ms(struct sim *sim) {
+  if (sim_once_in(sim, 30))
+    return sim_roll(sim, 2 * HOUR_MS);
+  return sim_roll(sim, sim_once_in(sim, 10) ? 90000 : 3000);
+}
+
 static void read_message(struct sim *sim, struct worker *worker, GBytes *bytes) {
   size_t length;
   const uint8_t *data = g_bytes_get_data(bytes, &length);
@@ -501,7 +508,7 @@ static void read_message(struct sim *sim, struct worker *worker, GBytes *bytes) 
     struct held *held = g_new0(struct held, 1);
     id_parse(message->deliveries[i]->job_id, &held->id);
     held->delivery = message->deliveries[i]->delivery;
-    held->done_ms = sim->monotonic_ms + (sim->draining ? 0 : sim_roll(sim, sim_once_in(sim, 10) ? 90000 : 3000));
+    held->done_ms = sim->monotonic_ms + (sim->draining ? 0 : handler_ms(sim));
     g_ptr_array_add(worker->held, held);
   }
 }
@@ -568,7 +575,7 @@ static void act(struct sim *sim, struct worker *worker) {
 }
 
 void workers_act(struct sim *sim) {
-  for (unsigned i = 0; i < WORKERS && sim->engine && !sim->engine_failed; i++)
+  for (unsigned i = 0; i < (sim->draining ? WORKERS : sim->staff) && sim->engine && !sim->engine_failed; i++)
     act(sim, sim->workers[i]);
 }
 
