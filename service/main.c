@@ -21,6 +21,7 @@
 #include "rpc/server.h"
 #include "store/format.h"
 #include "tls.h"
+#include "workers/guard.h"
 #include "workers/hub.h"
 
 /* As --help tells. */
@@ -100,7 +101,7 @@ static enum status open_hub(struct service *service, struct error *error) {
                                 .messages_per_second_max = service->config.messages_per_second_max};
   enum status status = hub_open(&options, &service->hub, error);
   if (!status)
-    guard_want_welcome(hub_port(service->hub));
+    guard_want_welcome(hub_port(service->hub), service->tls ? HEAD_TLS_BYTES_MAX : HEAD_BYTES_MAX);
   return status;
 }
 

@@ -16,7 +16,7 @@ OWN = {
     "door": {"core/error.h"},
     "typed": {"core", "store", "millrace"},
     "engine": {"core", "store", "millrace"},
-    "rpc": {"core", "store", "engine", "workers/hub.h", "millrace"},  # the hub, for Attach
+    "rpc": {"core", "store", "engine", "workers/hub.h", "workers/guard.h", "millrace"},  # the hub for Attach, the guard to hang up
     "workers": {"core", "store", "engine", "millrace"},
     "http": {"core", "store", "engine", "millrace"},
     "main": {"core", "store", "engine", "rpc", "workers", "http", "millrace"},

@@ -108,6 +108,14 @@ enum {
   FRAGMENT_BYTES_MAX = 64 << 10,
 };
 
+/* What one connection may send nng: see workers/guard.h. */
+enum {
+  HEAD_BYTES_MAX = 8 << 10,         /* before it was answered, or joined its session */
+  HEAD_TLS_BYTES_MAX = 24 << 10,    /* the same with the handshake, certificates, and what is read ahead */
+  JOBS_IDLE_BYTES_MAX = 64 << 10,   /* on the jobs path, where a worker has nothing to say */
+  REPORTS_IDLE_BYTES_MAX = 4 << 20, /* on the reports path, beside a message of REPORTS_BYTES_MAX */
+};
+
 /* Times. */
 #define WAIT_DEFAULT_MS (30 * SECOND_MS)
 #define WAIT_MAX_MS (10 * MINUTE_MS)

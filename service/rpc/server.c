@@ -21,6 +21,7 @@
 #include "rpc/stream.h"
 #include "rpc/streams.h"
 #include "rpc/unary.h"
+#include "workers/guard.h"
 
 enum {
   STREAMS_MAX_DEFAULT = 1000, /* calls at a time on one connection */

@@ -1,61 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guard of all ports. gRPC's listener dies of one EMFILE, nng's spins on it, neither counts connections, and nng waits for a
- * request head for ever. Both accept through functions of the C library: `accept4` (gRPC) and `accept` (nng). Those defined here
- * take their place in a program that calls guard_init; they take what waits, close at once what is too much, and never tell of a
- * lack of descriptors.
+/* gRPC's listener dies of one EMFILE, nng's spins on it, neither counts connections, nng waits for a request head for ever, takes
+ * any number of headers and walks through all of them for each. Both accept through functions of the C library: `accept4` (gRPC)
+ * and `accept` (nng); and nng reads by `readv` alone, and from mbedTLS by `mbedtls_ssl_read`. Those defined here take their
+ * place: they take what waits, close at once what is too much, never tell of a lack of descriptors, and read no more than the
+ * allowance.
  *
- * Who closes a connection does not tell us. So the table below may hold connections that are gone: an entry counts as gone when
- * its descriptor is another socket now. It is swept once a second and when a limit seems reached. Descriptors are given lowest
- * first: one numbered n means that n are open, which is how the reserve is kept without knowing who uses the others.
+ * Descriptors are given lowest first: one numbered n means that n are open, which is how the reserve is kept without knowing who
+ * uses the others. The table is swept once a second and when a limit seems reached.
  *
  * A TCP connection on which nothing was sent for HEAD_TICKS seconds after it was accepted has not finished its request head (or
  * its handshake), as the first thing that a served peer gets is an answer: it is shut down. On the workers' port an answer is not
  * enough: encryption answers before the head is there, and who was told 404 may stay connected. There a connection is shut down
- * unless the hub has welcomed it. Seconds are counted by the thread
- * that sweeps: a process that was stopped itself blames nobody. */
+ * unless the hub has welcomed it. Seconds are counted by the thread that sweeps: a process that was stopped itself blames nobody.
+ */
+#include "workers/guard.h"
+
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "workers/hub.h"
+#include "core/limits.h"
+#include "workers/connections.h"
 
 enum {
   DESCRIPTORS_RESERVED_MIN = 64,  /* for the store and all else that opens files */
   DESCRIPTORS_RESERVED_SHARE = 8, /* or one in so many, if that is more */
   HEAD_TICKS = 5,
-  NEW_BURST_S = 20,    /* so many seconds' worth of new connections may come at once */
-  SWEEP_MS_MIN = 50,   /* between two sweeps that a full house asks for */
-  NAP_MS = 10,         /* when there is not even a descriptor to refuse with */
-  HANG_UP_NAP_MS = 2,  /* between two looks whether all have gone */
-  PREFIX_BYTES_V6 = 8, /* a /64 is one address: its owner has all of it */
-};
-
-/* Who is at the other end; zero: nobody that has an address (unix sockets). */
-struct peer {
-  uint8_t bytes[16];
-};
-
-struct connection {
-  int fd; /* its key */
-  ino_t inode;
-  struct peer peer;
-  in_port_t peer_port;
-  bool is_tcp;
-  bool needs_welcome;
-  bool is_rpc; /* gRPC's */
-  bool is_welcome;
-  bool answered;
-  int ticks; /* sweeps by the second since it was accepted */
+  LACKING_NAP_MS = 10,      /* when there is not even a descriptor to refuse with */
+  PATIENT_NAP_MS = 20,      /* between two looks whether all have gone by themselves */
+  SHUT_NAP_MS = 5,          /* the same, of those that were shut */
+  READ_PARTS_MAX = 16,      /* nng has no more */
+  UNTAKEN_BYTES_MAX = 4096, /* sent to a peer, and on its way */
+  TAKEN_SHARE = 8,          /* or it has taken so many times its allowance since that came back */
 };
 
 static struct {
@@ -63,214 +51,50 @@ static struct {
   pthread_t thread;
   pthread_cond_t stops;
   bool on;
-  struct guard_limits limits;
-  in_port_t welcome_port;  /* in network order; 0: none */
-  int fd_max;              /* accepted ones from here on are refused */
-  int spare;               /* given up for a moment to refuse when there is no other; -1: gone */
-  GHashTable *connections; /* fd -> struct connection */
-  GHashTable *peers;       /* struct peer -> struct record */
-  int64_t swept_ms;
+  in_port_t welcome_port; /* in network order; 0: none */
+  size_t head_bytes;      /* of connections to that port */
+  int fd_max;             /* accepted ones from here on are refused */
+  int spare;              /* given up for a moment to refuse when there is no other; -1: gone */
+  struct connections *connections;
   bool hung_up; /* gRPC's are not wanted any more */
   int bars;     /* more than 0: no new one is wanted on the workers' port */
 } guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .stops = PTHREAD_COND_INITIALIZER, .spare = -1};
 
-static int64_t now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+static void nap(int64_t ms) {
+  const struct timespec duration = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+  nanosleep(&duration, NULL);
 }
 
-/* ---- peers ---- */
-
-static guint peer_hash(gconstpointer peer) {
-  const uint8_t *bytes = ((const struct peer *)peer)->bytes;
-  guint hash = 5381;
-  for (size_t i = 0; i < sizeof(struct peer); i++)
-    hash = hash * 33 + bytes[i];
-  return hash;
-}
-
-static gboolean peer_equal(gconstpointer a, gconstpointer b) {
-  return memcmp(a, b, sizeof(struct peer)) == 0;
-}
-
-static bool peer_is_counted(const struct peer *peer) {
-  static const struct peer nobody;
-  return !peer_equal(peer, &nobody);
-}
-
-static in_port_t port_of(const struct sockaddr_storage *address) {
-  if (address->ss_family == AF_INET)
-    return ((const struct sockaddr_in *)address)->sin_port;
-  return address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port : 0;
-}
-
-static struct peer peer_of_address(const struct sockaddr_storage *address) {
-  struct peer peer = {{0}};
-  if (address->ss_family == AF_INET) {
-    memcpy(peer.bytes + 12, &((const struct sockaddr_in *)address)->sin_addr, 4);
-    peer.bytes[10] = peer.bytes[11] = 0xFF; /* as IPv6 writes it */
-  } else if (address->ss_family == AF_INET6) {
-    const struct in6_addr *full = &((const struct sockaddr_in6 *)address)->sin6_addr;
-    memcpy(peer.bytes, full, IN6_IS_ADDR_V4MAPPED(full) || IN6_IS_ADDR_LOOPBACK(full) ? sizeof peer.bytes : PREFIX_BYTES_V6);
-  }
-  return peer;
-}
-
-static struct peer peer_of(int fd, in_port_t *out_port) {
-  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
-  socklen_t length = sizeof address;
-  if (getpeername(fd, (struct sockaddr *)&address, &length) != 0)
-    address.ss_family = AF_UNSPEC;
-  *out_port = port_of(&address);
-  return peer_of_address(&address);
-}
-
-static in_port_t own_port(int fd) {
-  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
-  socklen_t length = sizeof address;
-  return getsockname(fd, (struct sockaddr *)&address, &length) == 0 ? port_of(&address) : 0;
-}
+/* ---- accepting ---- */
 
 /* Accepted on the workers' port? */
 static bool is_for_workers(int fd) {
-  return guard.welcome_port != 0 && own_port(fd) == guard.welcome_port;
-}
-
-/* What is known of an address: kept as long as it has connections, or opened some lately. */
-struct record {
-  unsigned connections;
-  double tokens; /* each new connection takes one, time brings them back */
-  int64_t filled_ms;
-};
-
-/* Of an address that counts; made if need be. */
-static struct record *record_of(const struct peer *peer) {
-  struct record *record = g_hash_table_lookup(guard.peers, peer);
-  double most = NEW_BURST_S * (double)guard.limits.new_per_second_max;
-  int64_t now = now_ms();
-  if (!record) {
-    record = g_new0(struct record, 1);
-    record->tokens = most;
-    g_hash_table_insert(guard.peers, g_memdup2(peer, sizeof *peer), record);
-  } else {
-    double back = (double)(now - record->filled_ms) / 1000 * guard.limits.new_per_second_max;
-    record->tokens = MIN(most, record->tokens + back);
-  }
-  record->filled_ms = now;
-  return record;
-}
-
-static unsigned peer_count(const struct peer *peer) {
-  const struct record *record = g_hash_table_lookup(guard.peers, peer);
-  return record ? record->connections : 0;
-}
-
-static void peer_add(const struct peer *peer, int change) {
-  if (peer_is_counted(peer))
-    record_of(peer)->connections += (unsigned)change;
-}
-
-/* May it open one more now? */
-static bool peer_takes_token(const struct peer *peer) {
-  if (guard.limits.new_per_second_max == 0 || !peer_is_counted(peer))
-    return true;
-  struct record *record = record_of(peer);
-  if (record->tokens < 1)
+  struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+  socklen_t length = sizeof address;
+  if (guard.welcome_port == 0 || getsockname(fd, (struct sockaddr *)&address, &length) != 0)
     return false;
-  record->tokens--;
-  return true;
-}
-
-static void forget_peers(void) {
-  GHashTableIter iterator;
-  gpointer value;
-  int64_t now = now_ms();
-  g_hash_table_iter_init(&iterator, guard.peers);
-  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
-    const struct record *record = value;
-    if (record->connections == 0 && now - record->filled_ms >= NEW_BURST_S * 1000)
-      g_hash_table_iter_remove(&iterator);
-  }
-}
-
-/* ---- the table; under the mutex ---- */
-
-static bool inode_of(int fd, ino_t *out_inode) {
-  struct stat status;
-  if (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode))
-    return false;
-  *out_inode = status.st_ino;
-  return true;
-}
-
-static void forget(int fd) {
-  struct connection *connection = g_hash_table_lookup(guard.connections, GINT_TO_POINTER(fd));
-  if (!connection)
-    return;
-  peer_add(&connection->peer, -1);
-  g_hash_table_remove(guard.connections, GINT_TO_POINTER(fd));
-}
-
-static void remember(int fd, const struct peer *peer, in_port_t peer_port) {
-  forget(fd); /* a descriptor given again: the one before is gone */
-  struct connection *connection = g_new0(struct connection, 1);
-  int domain = 0;
-  socklen_t length = sizeof domain;
-  connection->fd = fd;
-  connection->peer = *peer;
-  connection->peer_port = peer_port;
-  connection->needs_welcome = is_for_workers(fd);
-  connection->is_tcp = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain != AF_UNIX;
-  if (!inode_of(fd, &connection->inode)) {
-    g_free(connection);
-    return;
-  }
-  g_hash_table_insert(guard.connections, GINT_TO_POINTER(fd), connection);
-  peer_add(peer, 1);
-}
-
-static void sweep(void) {
-  guard.swept_ms = now_ms();
-  GHashTableIter iterator;
-  gpointer value;
-  g_hash_table_iter_init(&iterator, guard.connections);
-  while (g_hash_table_iter_next(&iterator, NULL, &value)) {
-    struct connection *connection = value;
-    ino_t inode;
-    if (inode_of(connection->fd, &inode) && inode == connection->inode)
-      continue;
-    peer_add(&connection->peer, -1);
-    g_hash_table_iter_remove(&iterator);
-  }
-}
-
-static bool house_is_full(const struct peer *peer) {
-  return g_hash_table_size(guard.connections) >= guard.limits.connections_max ||
-         (peer_is_counted(peer) && peer_count(peer) >= guard.limits.connections_per_address_max);
+  return endpoint_of(&address).port == guard.welcome_port;
 }
 
 /* May this newly accepted one stay? */
 static bool admit(int fd) {
-  if (fd >= guard.fd_max || (guard.bars > 0 && is_for_workers(fd)))
+  bool for_workers = is_for_workers(fd);
+  if (fd >= guard.fd_max || (guard.bars > 0 && for_workers))
     return false;
-  in_port_t peer_port;
-  struct peer peer = peer_of(fd, &peer_port);
-  forget(fd);
-  if (!peer_takes_token(&peer))
-    return false;
-  if (house_is_full(&peer) && now_ms() - guard.swept_ms >= SWEEP_MS_MIN)
-    sweep();
-  if (house_is_full(&peer))
-    return false;
-  remember(fd, &peer, peer_port);
-  return true;
+  struct connection *connection = connections_admit(guard.connections, fd, for_workers);
+  if (connection)
+    allowance_set(&connection->allowance, for_workers ? guard.head_bytes : HEAD_BYTES_MAX, guard_now_ms());
+  return connection != NULL;
 }
 
 /* Without a FIN's long farewell: nothing of it stays in the kernel. */
-static void refuse(int fd) {
-  struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+static void forgo_farewell(int fd) {
+  const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+static void refuse(int fd) {
+  forgo_farewell(fd);
   close(fd);
 }
 
@@ -278,23 +102,18 @@ static int open_spare(void) {
   return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* No descriptor is left: refuses one connection with the spare one. False: there was nothing to refuse, or no way to. */
-static bool refuse_with_spare(int listener) {
+/* No descriptor is left: refuses one connection with the spare one. False: there was nothing to refuse, or no way to, as others
+ * were faster to use it. */
+static bool refuse_with_spare(int listener, bool *out_lacking) {
   if (guard.spare >= 0)
     close(guard.spare);
   int fd = (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  bool lacking = fd < 0 && errno != EAGAIN;
+  *out_lacking = fd < 0 && errno != EAGAIN;
   if (fd >= 0)
     refuse(fd);
   guard.spare = open_spare();
-  if (lacking) { /* others are faster than us: better slow than spinning */
-    struct timespec nap = {.tv_nsec = NAP_MS * 1000000L};
-    nanosleep(&nap, NULL);
-  }
   return fd >= 0;
 }
-
-/* ---- in place of the C library's ---- */
 
 /* Only this connection is broken, or none came at all: the next may be well. */
 static bool concerns_one(int code) {
@@ -311,17 +130,20 @@ static int try_accept(int listener, struct sockaddr *address, socklen_t *length,
   int fd = (int)syscall(SYS_accept4, listener, address, length, flags);
   int code = errno;
   int result = fd;
+  bool lacking = false;
   pthread_mutex_lock(&guard.mutex);
   if (guard.on && fd >= 0 && !admit(fd)) {
     refuse(fd);
     result = -2;
   } else if (guard.on && fd < 0 && lacks_resources(code)) {
-    result = refuse_with_spare(listener) ? -2 : -1;
+    result = refuse_with_spare(listener, &lacking) ? -2 : -1;
     code = EAGAIN;
   } else if (guard.on && fd < 0 && concerns_one(code)) {
     result = -2;
   }
   pthread_mutex_unlock(&guard.mutex);
+  if (lacking) /* better slow than spinning */
+    nap(LACKING_NAP_MS);
   errno = code;
   return result;
 }
@@ -342,9 +164,9 @@ static int guarded_accept(int listener, struct sockaddr *address, socklen_t *len
 static bool admit_to_rpc(int fd) {
   pthread_mutex_lock(&guard.mutex);
   bool wanted = !(guard.on && guard.hung_up);
-  struct connection *connection = guard.on ? g_hash_table_lookup(guard.connections, GINT_TO_POINTER(fd)) : NULL;
+  struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
   if (!wanted) {
-    forget(fd);
+    connections_forget(guard.connections, fd);
     refuse(fd);
   } else if (connection) {
     connection->is_rpc = true;
@@ -365,44 +187,176 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
   return guarded_accept(listener, address.__sockaddr__, length, 0);
 }
 
+/* ---- reading ----
+ * nng reads the two bytes that begin a frame by themselves: by readv, or from mbedTLS, whose mbedtls_ssl_read then calls nng for
+ * more of the connection, and nng readv. That is how it is learnt whose frames those are. With another TLS library only bytes are
+ * charged. */
+
+enum { FRAME_HEAD_BYTES = 2 };
+static _Thread_local const void *reading_tls; /* in whose mbedtls_ssl_read this thread is */
+
+/* Shuts it both ways: one that can only not be read from any more goes unnoticed while its peer keeps sending. Nothing more of it
+ * is read, not even what has arrived. `fd` is its descriptor or a copy. */
+static void shut(struct connection *connection, int fd) {
+  shutdown(fd, SHUT_RDWR);
+  connection->is_shut = connection->has_answer = true;
+}
+
+/* What went to it so far, if the kernel tells: before 4.19 it gives less. */
+static bool traffic_of(int fd, struct tcp_info *out_info) {
+  socklen_t length = sizeof *out_info;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, out_info, &length) == 0 &&
+         length >= offsetof(struct tcp_info, tcpi_bytes_sent) + sizeof out_info->tcpi_bytes_sent;
+}
+
+/* Who fetches pages may ask anew once it was answered. */
+static void settle_stranger(struct connection *connection) {
+  struct tcp_info info = {0};
+  if (connection->is_for_workers || (traffic_of(connection->fd, &info) && info.tcpi_bytes_sent == connection->settled_bytes))
+    return;
+  connection->settled_bytes = info.tcpi_bytes_sent;
+  allowance_set(&connection->allowance, HEAD_BYTES_MAX, guard_now_ms());
+}
+
+/* Nothing comes back to a worker that does not take what it is sent: what nng can't send, it keeps. One that has many jobs on a
+ * slow line takes them as fast as it can. */
+static void settle_worker(struct connection *connection) {
+  struct tcp_info info = {0};
+  int untaken = 0;
+  uint64_t taken = traffic_of(connection->fd, &info) ? info.tcpi_bytes_acked - connection->settled_bytes : 0;
+  bool waits = ioctl(connection->fd, SIOCOUTQ, &untaken) != 0 || untaken > UNTAKEN_BYTES_MAX;
+  if (waits && taken < TAKEN_SHARE * connection->allowance.most)
+    return;
+  connection->settled_bytes = info.tcpi_bytes_acked;
+  allowance_settle(&connection->allowance, guard_now_ms());
+}
+
+/* How much may be read from this descriptor? 0: it is to be reset. */
+static size_t readable_bytes(int fd) {
+  size_t most = SIZE_MAX;
+  pthread_mutex_lock(&guard.mutex);
+  struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
+  if (connection && connection->is_tcp && connection_is_there(connection)) {
+    bool is_low = allowance_is_low(&connection->allowance);
+    if (is_low && connection->is_welcome)
+      settle_worker(connection);
+    else if (is_low)
+      settle_stranger(connection);
+    connections_set_reader(guard.connections, connection, reading_tls);
+    most = connection->is_shut ? 0 : (size_t)MAX(connection->allowance.left, 0);
+    if (most == 0 && !connection->is_shut) {
+      forgo_farewell(fd);
+      shut(connection, fd);
+    }
+  }
+  pthread_mutex_unlock(&guard.mutex);
+  return most;
+}
+
+/* Charges a read for `asked` that got `length` bytes. The reader holds the descriptor open: it is still the same connection,
+ * unless the table has forgotten it. */
+static void charge(int fd, size_t asked, const uint8_t *bytes, size_t length) {
+  pthread_mutex_lock(&guard.mutex);
+  struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
+  if (connection) {
+    allowance_charge(&connection->allowance, length);
+    if (asked <= FRAME_HEAD_BYTES)
+      allowance_charge_frame(&connection->allowance, *bytes);
+  }
+  pthread_mutex_unlock(&guard.mutex);
+}
+
+/* Copies as many of the parts as hold `most` bytes; returns their number. `*out_asked` is what all of them hold. */
+static int cut_parts(const struct iovec *parts, int count, size_t most, struct iovec *out_parts, size_t *out_asked) {
+  int kept = 0;
+  *out_asked = 0;
+  for (int i = 0; i < count; i++) {
+    size_t length = MIN(parts[i].iov_len, most);
+    if (length > 0)
+      out_parts[kept++] = (struct iovec){.iov_base = parts[i].iov_base, .iov_len = length};
+    most -= length;
+    *out_asked += parts[i].iov_len;
+  }
+  return kept;
+}
+
+ssize_t readv(int fd, const struct iovec *parts, int count) {
+  size_t most = count > 0 && count <= READ_PARTS_MAX ? readable_bytes(fd) : SIZE_MAX;
+  if (most == SIZE_MAX)
+    return syscall(SYS_readv, fd, parts, count);
+  if (most == 0) {
+    errno = ECONNRESET;
+    return -1;
+  }
+  struct iovec kept[READ_PARTS_MAX];
+  size_t asked;
+  int kept_count = cut_parts(parts, count, most, kept, &asked);
+  ssize_t length = syscall(SYS_readv, fd, kept, kept_count);
+  int code = errno;
+  if (length > 0)
+    charge(fd, asked, kept[0].iov_base, (size_t)length);
+  errno = code;
+  return length;
+}
+
+/* The library's declaration needs its headers, which nothing else of ours does. */
+int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked);
+
+int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked) {
+  static int (*_Atomic real)(void *, unsigned char *, size_t);
+  if (!real) {
+    void *symbol = dlsym(RTLD_NEXT, "mbedtls_ssl_read");
+    int (*found)(void *, unsigned char *, size_t);
+    g_assert(symbol);
+    memcpy(&found, &symbol, sizeof found);
+    real = found;
+  }
+  reading_tls = tls;
+  int length = real(tls, buffer, asked);
+  reading_tls = NULL;
+  if (length <= 0 || asked > FRAME_HEAD_BYTES)
+    return length;
+  pthread_mutex_lock(&guard.mutex);
+  struct connection *connection = guard.on ? connections_find_reader(guard.connections, tls) : NULL;
+  if (connection)
+    allowance_charge_frame(&connection->allowance, *buffer);
+  pthread_mutex_unlock(&guard.mutex);
+  return length;
+}
+
 /* ---- by the second ---- */
 
 /* A copy of its descriptor, to be closed, which keeps that from becoming another one's in between; -1: it is gone. */
 static int copy_of(const struct connection *connection) {
   int copy = fcntl(connection->fd, F_DUPFD_CLOEXEC, 0);
-  ino_t inode;
-  if (copy >= 0 && inode_of(copy, &inode) && inode == connection->inode)
+  if (copy >= 0 && connection_is_there(connection))
     return copy;
   if (copy >= 0)
     close(copy);
   return -1;
 }
 
-/* Shuts it down if nothing was ever sent on it, or if it has to be welcome and is not. */
+/* Shuts it if nothing was ever sent on it, or if it has to be welcome and is not. */
 static void check_head(struct connection *connection) {
+  struct tcp_info info;
   int copy = copy_of(connection);
-  if (copy >= 0) {
-    struct tcp_info info = {0};
-    socklen_t length = sizeof info;
-    /* A kernel too old to tell (before 4.19) gives less: nobody is blamed. */
-    bool told = getsockopt(copy, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-                length >= offsetof(struct tcp_info, tcpi_bytes_sent) + sizeof info.tcpi_bytes_sent;
-    if (connection->needs_welcome || (told && info.tcpi_bytes_sent == 0))
-      shutdown(copy, SHUT_RDWR);
-    connection->answered = true;
-    close(copy);
-  }
+  if (copy < 0)
+    return;
+  if (connection->is_for_workers || (traffic_of(copy, &info) && info.tcpi_bytes_sent == 0))
+    shut(connection, copy);
+  connection->has_answer = true;
+  close(copy);
 }
 
 static void tick(void) {
-  sweep();
-  forget_peers();
+  connections_sweep(guard.connections);
+  connections_sweep_addresses(guard.connections);
   GHashTableIter iterator;
   gpointer value;
-  g_hash_table_iter_init(&iterator, guard.connections);
+  g_hash_table_iter_init(&iterator, guard.connections->by_fd);
   while (g_hash_table_iter_next(&iterator, NULL, &value)) {
     struct connection *connection = value;
-    if (connection->is_tcp && !connection->answered && ++connection->ticks > HEAD_TICKS)
+    if (connection->is_tcp && !connection->has_answer && ++connection->ticks > HEAD_TICKS)
       check_head(connection);
   }
 }
@@ -440,36 +394,44 @@ void guard_init(const struct guard_limits *limits) {
   int reserved = MAX(DESCRIPTORS_RESERVED_MIN, descriptors / DESCRIPTORS_RESERVED_SHARE);
   pthread_mutex_lock(&guard.mutex);
   g_assert(!guard.on);
-  guard.limits = *limits;
   guard.hung_up = false;
   guard.fd_max = descriptors - reserved;
   guard.spare = open_spare();
-  guard.connections = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-  guard.peers = g_hash_table_new_full(peer_hash, peer_equal, g_free, g_free);
+  guard.connections = connections_new(limits);
   guard.on = true;
   int failure = pthread_create(&guard.thread, NULL, run_guard, NULL);
   g_assert(failure == 0);
   pthread_mutex_unlock(&guard.mutex);
 }
 
-void guard_want_welcome(uint16_t port) {
+void guard_want_welcome(uint16_t port, size_t head_bytes) {
   pthread_mutex_lock(&guard.mutex);
   guard.welcome_port = htons(port);
+  guard.head_bytes = head_bytes;
   pthread_mutex_unlock(&guard.mutex);
 }
 
-void guard_welcome(const struct sockaddr_storage *peer) {
-  struct peer wanted = peer_of_address(peer);
-  GHashTableIter iterator;
-  gpointer value;
+/* Under the mutex. */
+static struct connection *find_worker(const struct sockaddr_storage *peer) {
+  struct endpoint endpoint = endpoint_of(peer);
+  return guard.on ? connections_find_peer(guard.connections, &endpoint) : NULL;
+}
+
+void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes) {
   pthread_mutex_lock(&guard.mutex);
-  if (guard.on)
-    g_hash_table_iter_init(&iterator, guard.connections);
-  while (guard.on && g_hash_table_iter_next(&iterator, NULL, &value)) {
-    struct connection *connection = value;
-    if (connection->needs_welcome && connection->peer_port == port_of(peer) && peer_equal(&connection->peer, &wanted))
-      connection->answered = connection->is_welcome = true;
+  struct connection *connection = find_worker(peer);
+  if (connection) {
+    connection->has_answer = connection->is_welcome = true;
+    allowance_set(&connection->allowance, idle_bytes, guard_now_ms());
   }
+  pthread_mutex_unlock(&guard.mutex);
+}
+
+void guard_give_back(const struct sockaddr_storage *peer, size_t message_bytes) {
+  pthread_mutex_lock(&guard.mutex);
+  struct connection *connection = find_worker(peer);
+  if (connection && connection->is_welcome)
+    allowance_give_back(&connection->allowance, message_bytes);
   pthread_mutex_unlock(&guard.mutex);
 }
 
@@ -477,8 +439,8 @@ unsigned guard_connection_count(void) {
   pthread_mutex_lock(&guard.mutex);
   unsigned count = 0;
   if (guard.on) {
-    sweep();
-    count = g_hash_table_size(guard.connections);
+    connections_sweep(guard.connections);
+    count = g_hash_table_size(guard.connections->by_fd);
   }
   pthread_mutex_unlock(&guard.mutex);
   return count;
@@ -489,37 +451,36 @@ static bool is_rpc(const struct connection *connection) {
 }
 
 static bool is_unfinished(const struct connection *connection) {
-  return connection->needs_welcome && !connection->is_welcome;
+  return connection->is_for_workers && !connection->is_welcome;
 }
 
-/* Is there none of this kind? With `shut`, those are closed both ways: one that can only not be read from any more goes unnoticed
- * while its peer keeps sending. Under the mutex. */
-static bool has_none(bool (*is_meant)(const struct connection *), bool shut) {
+/* Is there none of this kind? Looks only at those, and shuts them if told to. Under the mutex. */
+static bool has_none(bool (*is_meant)(const struct connection *), bool shuts) {
   bool none = true;
   GHashTableIter iterator;
   gpointer value;
-  sweep();
-  g_hash_table_iter_init(&iterator, guard.connections);
+  g_hash_table_iter_init(&iterator, guard.connections->by_fd);
   while (g_hash_table_iter_next(&iterator, NULL, &value)) {
-    int copy = is_meant(value) ? copy_of(value) : -1;
+    struct connection *connection = value;
+    if (!is_meant(connection) || !connection_is_there(connection))
+      continue;
+    none = false;
+    int copy = shuts && !connection->is_shut ? copy_of(connection) : -1;
     if (copy < 0)
       continue;
-    if (shut)
-      shutdown(copy, SHUT_RDWR);
+    shut(connection, copy);
     close(copy);
-    none = false;
   }
   return none;
 }
 
 /* Waits until there is none of them, at most `wait_ms`. Under the mutex, which is given back meanwhile. */
-static bool wait_for_none(bool (*is_meant)(const struct connection *), bool shut, int64_t wait_ms) {
-  const int64_t deadline_ms = now_ms() + wait_ms;
-  const struct timespec nap = {.tv_nsec = HANG_UP_NAP_MS * 1000000L};
+static bool wait_for_none(bool (*is_meant)(const struct connection *), bool shuts, int64_t wait_ms) {
+  const int64_t deadline_ms = guard_now_ms() + wait_ms;
   bool none;
-  while (!(none = !guard.on || has_none(is_meant, shut)) && now_ms() < deadline_ms) {
+  while (!(none = !guard.on || has_none(is_meant, shuts)) && guard_now_ms() < deadline_ms) {
     pthread_mutex_unlock(&guard.mutex);
-    nanosleep(&nap, NULL);
+    nap(shuts ? SHUT_NAP_MS : PATIENT_NAP_MS);
     pthread_mutex_lock(&guard.mutex);
   }
   return none;
@@ -556,8 +517,7 @@ void guard_stop(void) {
   if (!was_on)
     return;
   pthread_join(guard.thread, NULL);
-  g_hash_table_destroy(guard.connections);
-  g_hash_table_destroy(guard.peers);
+  connections_free(guard.connections);
   if (guard.spare >= 0)
     close(guard.spare);
 }

@@ -7,8 +7,6 @@
 #ifndef MILLRACE_WORKERS_HUB_H
 #define MILLRACE_WORKERS_HUB_H
 
-#include <sys/socket.h>
-
 #include "core/tls.h"
 #include "engine/engine.h"
 
@@ -49,27 +47,5 @@ bool hub_attach(struct hub *hub, const struct id *session, const char *token, co
 void hub_attach_reports(struct hub *hub, const struct id *session, uint64_t connection, const uint8_t *bytes, size_t length);
 /* The stream is gone; `stream` is not used any more when this returns. */
 void hub_detach(struct hub *hub, const struct id *session, uint64_t connection);
-
-/* Guard of all ports: counts the connections accepted in the process, closes at once what is too much, shuts a TCP connection
- * that has got no answer for 5 s because its request head was never finished (on the workers' port: that is no session's), and
- * keeps gRPC and nng from ever seeing EMFILE. It raises RLIMIT_NOFILE and keeps an eighth of it, at least 64 descriptors, for the
- * rest of the process. Its accept and accept4 (guard.c) stand in place of the C library's in the program that calls this. */
-struct guard_limits {
-  unsigned connections_max;
-  unsigned connections_per_address_max; /* an IPv6 /64 counts as one; unix sockets have none */
-  unsigned new_per_second_max;          /* from one address, and twenty times as many at once; 0: any number */
-};
-void guard_init(const struct guard_limits *limits);
-unsigned guard_connection_count(void);
-/* From now on a connection to this port of ours is shut down after 5 s unless its peer was welcomed. */
-void guard_want_welcome(uint16_t port);
-void guard_welcome(const struct sockaddr_storage *peer);
-/* Until guard_unbar, the workers' port takes no new connections and has none that is not welcome yet: those that are there have
- * `patience_ms` to become so, then they are shut and may take `wait_ms` to go. False: some have not. Each call is undone once. */
-bool guard_bar(int64_t patience_ms, int64_t wait_ms);
-void guard_unbar(void);
-/* Closes the connections of gRPC, takes no new ones, and waits until they have gone, at most `wait_ms`: see rpc_server_stop. */
-void guard_hang_up(int64_t wait_ms);
-void guard_stop(void); /* accept is the C library's again; call once no port listens; harmless without guard_init */
 
 #endif

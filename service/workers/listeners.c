@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "workers/bind.h"
+#include "workers/guard.h"
 #include "workers/hub.h"
 #include "workers/jobs_path.h"
 #include "workers/peer.h"

@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "workers/hub.h"
+#include "workers/guard.h"
 
 static const char authorization_scheme[] = "Bearer ";
 
@@ -17,19 +17,25 @@ bool peer_hash_token(const char *authorization, uint8_t out_hash[SECRET_HASH_BYT
   return true;
 }
 
-void peer_welcome(const nng_sockaddr *address) {
-  struct sockaddr_storage peer;
+/* False: it is of no kind that the guard knows. */
+static bool to_system_address(const nng_sockaddr *address, struct sockaddr_storage *out_address) {
   if (address->s_family == NNG_AF_INET) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&peer;
+    struct sockaddr_in *v4 = (struct sockaddr_in *)out_address;
     *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = address->s_in.sa_port, .sin_addr = {address->s_in.sa_addr}};
   } else if (address->s_family == NNG_AF_INET6) {
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&peer;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out_address;
     *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = address->s_in6.sa_port};
     memcpy(&v6->sin6_addr, address->s_in6.sa_addr, sizeof v6->sin6_addr);
   } else {
-    return;
+    return false;
   }
-  guard_welcome(&peer);
+  return true;
+}
+
+void peer_welcome(const nng_sockaddr *address) {
+  struct sockaddr_storage peer;
+  if (to_system_address(address, &peer))
+    guard_welcome(&peer, (size_t)1 << 62); /* any number of bytes */
 }
 
 int peer_tls_config(const struct tls_texts *texts, nng_tls_config **out_config) {

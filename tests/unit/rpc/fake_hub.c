@@ -4,6 +4,7 @@
 #include <glib.h>
 
 #include "millrace/v1/worker_service.pb-c.h"
+#include "workers/guard.h"
 #include "workers/hub.h"
 
 enum { CLOSES = 99, FLOODS = 7, FLOOD_BYTES = 16 * 1024, FLOOD_COUNT = 4000 };

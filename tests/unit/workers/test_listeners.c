@@ -10,6 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "workers/guard.h"
+
+enum { HEAD_BYTES = 8192 };
+
 /* Two of them, each its own authority. */
 static struct tls_texts old, new;
 
@@ -161,7 +165,7 @@ static void open_lingering(int out_ends[2]) {
   assert_int_equal(bind(listener, (struct sockaddr *)&address, length), 0);
   assert_int_equal(listen(listener, 1), 0);
   assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
-  guard_want_welcome(ntohs(address.sin_port));
+  guard_want_welcome(ntohs(address.sin_port), HEAD_BYTES);
   out_ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   assert_int_equal(connect(out_ends[0], (struct sockaddr *)&address, length), 0);
   out_ends[1] = accept(listener, NULL, NULL);
