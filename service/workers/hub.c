@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/limits.h"
 #include "workers/listeners.h"
 #include "workers/peer.h"
 #include "workers/seat.h"
@@ -56,7 +57,7 @@ static struct seat *seat_of_pipe(struct hub *hub, nng_pipe pipe) {
 }
 
 /* Takes the gate and `lock`. Returns the seat whose token this is, and whose worker is welcome from now on; NULL: nobody may join
- * by it, or not this session. */
+ * by it, or not this session. `session` is that of a jobs path; NULL: the reports path. */
 static struct seat *answer_knock(struct hub *hub, const char *authorization, const struct id *session, const nng_sockaddr *peer) {
   uint8_t hash[SECRET_HASH_BYTES];
   bool has_token = peer_hash_token(authorization, hash);
@@ -66,7 +67,7 @@ static struct seat *answer_knock(struct hub *hub, const char *authorization, con
   if (seat && session && !id_equal(&seat->id, session))
     seat = NULL;
   if (seat)
-    peer_welcome(peer);
+    peer_welcome(peer, session ? JOBS_IDLE_BYTES_MAX : hub->options.reports_bytes_max + REPORTS_IDLE_BYTES_MAX);
   return seat;
 }
 
@@ -197,6 +198,7 @@ static void make_early_room(struct hub *hub, size_t bytes) {
 
 /* A message came in on the reports path. */
 static void take_reports(struct hub *hub, nng_msg *take_message) {
+  peer_give_back(take_message);
   pthread_mutex_lock(&hub->gate);
   pthread_mutex_lock(&hub->lock);
   nng_pipe pipe = nng_msg_get_pipe(take_message);

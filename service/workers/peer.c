@@ -32,10 +32,17 @@ static bool to_system_address(const nng_sockaddr *address, struct sockaddr_stora
   return true;
 }
 
-void peer_welcome(const nng_sockaddr *address) {
+void peer_welcome(const nng_sockaddr *address, size_t idle_bytes) {
   struct sockaddr_storage peer;
   if (to_system_address(address, &peer))
-    guard_welcome(&peer, (size_t)1 << 62); /* any number of bytes */
+    guard_welcome(&peer, idle_bytes);
+}
+
+void peer_give_back(const nng_msg *message) {
+  nng_sockaddr address;
+  struct sockaddr_storage peer;
+  if (nng_pipe_get_addr(nng_msg_get_pipe(message), NNG_OPT_REMADDR, &address) == 0 && to_system_address(&address, &peer))
+    guard_give_back(&peer, nng_msg_len(message));
 }
 
 int peer_tls_config(const struct tls_texts *texts, nng_tls_config **out_config) {
