@@ -4,10 +4,13 @@ import json
 import os
 import pathlib
 import resource
+import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
@@ -216,9 +219,19 @@ def test_malformed_requests(attacked, port, raw):
     assert is_serving(attacked)
 
 
-def upgrade(port, path, protocol, token):
+def dial(port, encrypted=False):
+    """A connection to whatever port, as anybody makes it."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=SOON_S)
+    if not encrypted:
+        return connection
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(connection)
+
+
+def upgrade(port, path, protocol, token, encrypted=False):
     """A WebSocket by hand, upgraded."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection = dial(port, encrypted)
     connection.sendall((f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "
                         f"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {protocol}\r\n"
                         f"Authorization: Bearer {token}\r\n\r\n").encode())
@@ -253,6 +266,120 @@ def test_malformed_websocket_frames_cost_their_sender_the_connection_only(attack
         other = make_worker(attacked, queues=[f"ok-{kind}"], handler=lambda delivery: None)
         attacked.client.wait(attacked.client.create(queue=f"ok-{kind}").id)
         other.close()
+
+
+# Not their end, but the guard, has to end their connections.
+SESSIONS_STAY = {"--session-timeout": "10m", "--reconnect-grace": "10m"}
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def flooded(request, make_server, tmp_path):
+    """A server in both ways that workers come to it; may take little processor time and memory for what is done to it."""
+    import grpc
+    if request.param == "plain":
+        server = make_server(SESSIONS_STAY)
+    else:
+        millrace(None, "tls", "make-dev", tmp_path / "tls")
+        server = make_server({**SESSIONS_STAY, "--tls-cert": tmp_path / "tls/server.pem", "--tls-key": tmp_path / "tls/server.key"}, start=False)
+        server.credentials = grpc.ssl_channel_credentials((tmp_path / "tls/ca.pem").read_bytes())
+        server.ssl_context = ssl.create_default_context(cafile=tmp_path / "tls/ca.pem")
+        server.start()
+    server.encrypted = request.param == "encrypted"
+    server.client.ListQueues()
+    cpu_s, memory_kib = server.cpu_s(), server.memory_kib()
+    yield server
+    assert server.is_alive(), server.log()
+    assert SANITIZED or server.cpu_s() - cpu_s < 10, "the flood has kept the processor busy"
+    assert SANITIZED or server.memory_kib() - memory_kib < 100 * 1024, "the flood has left its mark in the memory"
+
+
+def sends_all(connection, data, times=1):
+    """False: the server has hung up."""
+    try:
+        for _ in range(times):
+            connection.sendall(data)
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("port", ["worker", "monitor"])
+def test_headers_without_end_slow_nobody_down(flooded, make_worker, port):
+    """Each with a name of its own, and all pieces that the server reads end with a line: 300 kB on each of 40 connections."""
+    worker = make_worker(flooded, queues=["on"], handler=lambda delivery: None)
+    head = b"GET / HTTP/1.1\r\n" + b"".join(b"%05x:\r\n" % number for number in range(40000))
+    encrypted = flooded.encrypted and port == "worker"
+
+    def attack():
+        try:
+            with dial(flooded.ports[port], encrypted) as connection:
+                sends_all(connection, head)
+                closes_within(connection, SOON_S)
+        except OSError:
+            pass
+
+    attackers = [threading.Thread(target=attack) for _ in range(40)]
+    for attacker in attackers:
+        attacker.start()
+    while any(attacker.is_alive() for attacker in attackers):
+        begin = time.monotonic()
+        flooded.client.wait(flooded.client.create(queue="on").id)
+        assert time.monotonic() - begin < SOON_S / 6
+    for attacker in attackers:
+        attacker.join()
+    assert not worker.is_closed()
+
+
+PING, FIRST, EMPTY, TINY = b"\x89\x80\0\0\0\0", b"\x02\x80\0\0\0\0", b"\0\x80\0\0\0\0", b"\0\x81\0\0\0\0x"
+
+
+def assert_cut_off(server, worker, kind, first, frame_bytes):
+    """Who sends 6 MB of small frames and never reads loses the connection."""
+    path, protocol = ((worker.registered.jobs_path, "push.sp.nanomsg.org") if kind == "jobs"
+                      else (worker.registered.reports_path, "pull.sp.nanomsg.org"))
+    connection, head = upgrade(server.ports["worker"], path, protocol, worker.token, server.encrypted)
+    assert head.startswith(b"HTTP/1.1 101"), head
+    hung_up = select.poll()
+    hung_up.register(connection, 0)
+    with connection:
+        if sends_all(connection, first) and sends_all(connection, frame_bytes * 10000, 6_000_000 // 10000 // len(frame_bytes)):
+            wait_until(lambda: hung_up.poll(0), "the connection is cut off")
+
+
+@pytest.mark.parametrize("kind", ["jobs", "reports"])
+def test_a_flood_of_pings_costs_the_connection(flooded, make_worker, kind):
+    """Each answer to one would be kept until it is read."""
+    worker = make_worker(flooded, queues=["pings"], connect=False)
+    for _ in range(3):
+        assert_cut_off(flooded, worker, kind, b"", PING)
+
+
+@pytest.mark.parametrize("kind", ["jobs", "reports"])
+@pytest.mark.parametrize("fragment", [EMPTY, TINY], ids=["empty", "tiny"])
+def test_fragments_without_end_cost_the_connection(flooded, make_worker, kind, fragment):
+    """Each would be kept until the message is whole."""
+    worker = make_worker(flooded, queues=["fragments"], connect=False)
+    for _ in range(3):
+        assert_cut_off(flooded, worker, kind, FIRST, fragment)
+
+
+def test_many_big_reports_in_small_pieces_are_no_attack(flooded, make_worker):
+    """Nor are the pings of a client that sends many."""
+    text = json.dumps("x" * 1_000_000)
+    worker = make_worker(flooded, queues=["big"], concurrency=3, connect=False, handler=lambda delivery: text)
+    worker.registered.limits.fragment_bytes_max = 2048
+    worker.connect()
+
+    async def pings():
+        for _ in range(50):
+            for end in worker._pipe._sockets:
+                await (await end.ping())
+
+    jobs = flooded.client.CreateJobs(jobs=[api.JobSpec(task="t", queue="big") for _ in range(30)])
+    run(pings())
+    for outcome in jobs.outcomes:
+        flooded.client.wait(outcome.id)
+    assert not worker.is_closed()
 
 
 def test_foreign_session_ids_and_tokens(attacked, make_worker):
