@@ -113,25 +113,39 @@ bool codec_next_field(const uint8_t **position, const uint8_t *end, struct codec
   return true;
 }
 
-/* protobuf-c ends strings with a NUL and forgets their length: "a\0b" would silently become "a". Writes the field's path into
- * `path`. */
+/* How many fields of this number there are. */
+static unsigned count_fields(const uint8_t *bytes, const uint8_t *end, uint32_t number) {
+  unsigned count = 0;
+  struct codec_field field;
+  while (bytes < end && codec_next_field(&bytes, end, &field))
+    count += field.number == number;
+  return count;
+}
+
+/* protobuf-c ends strings with a NUL and forgets their length: "a\0b" would silently become "a". Puts the field's path, such as
+ * "jobs[3].task", before what is in `path`. */
 static bool has_nul_in_string(const uint8_t *bytes, size_t length, const ProtobufCMessageDescriptor *type, unsigned depth,
                               GString *path) {
   const uint8_t *position = bytes;
   struct codec_field field;
   if (depth > MESSAGE_DEPTH_MAX || !memchr(bytes, 0, length))
     return false;
-  while (codec_next_field(&position, bytes + length, &field)) {
+  for (const uint8_t *start = bytes; codec_next_field(&position, bytes + length, &field); start = position) {
     const ProtobufCFieldDescriptor *known = protobuf_c_message_descriptor_get_field(type, field.number);
     if (!known || field.wire_type != 2)
       continue;
-    gsize before = path->len;
-    g_string_append_printf(path, "%s%s", before ? "." : "", known->name);
-    if (known->type == PROTOBUF_C_TYPE_STRING && memchr(field.data, 0, field.length))
-      return true;
-    if (known->type == PROTOBUF_C_TYPE_MESSAGE && has_nul_in_string(field.data, field.length, known->descriptor, depth + 1, path))
-      return true;
-    g_string_truncate(path, before);
+    bool is_text = known->type == PROTOBUF_C_TYPE_STRING, is_message = known->type == PROTOBUF_C_TYPE_MESSAGE;
+    if (!(is_text && memchr(field.data, 0, field.length)) &&
+        !(is_message && has_nul_in_string(field.data, field.length, known->descriptor, depth + 1, path)))
+      continue;
+    if (path->len > 0)
+      g_string_prepend_c(path, '.');
+    if (known->label == PROTOBUF_C_LABEL_REPEATED) {
+      g_autofree char *index = g_strdup_printf("[%u]", count_fields(bytes, start, field.number));
+      g_string_prepend(path, index);
+    }
+    g_string_prepend(path, known->name);
+    return true;
   }
   return false;
 }

@@ -69,7 +69,10 @@ def test_nul_inside_a_string(server):
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert [v.field for v in details(error)[1]["BadRequest"].field_violations] == ["job.task"]
     error = fails(server.create, id="a", labels={"key": "a\0b"})
-    assert [v.field for v in details(error)[1]["BadRequest"].field_violations] == ["job.labels.value"]
+    assert [v.field for v in details(error)[1]["BadRequest"].field_violations] == ["job.labels[0].value"]
+    jobs = [{"task": "t"}, {"task": "t"}, {"task": "t", "unique_key": {"key": "a\0b"}}, {"task": "c\0d"}]
+    error = fails(server.call, "CreateJobs", message("CreateJobsRequest")(jobs=jobs))
+    assert [v.field for v in details(error)[1]["BadRequest"].field_violations] == ["jobs[2].unique_key.key"]
     assert server.create(id="a", task="t", payload={"data": b"a\0b"}).job.id == "a"
 
 
