@@ -19,10 +19,10 @@
 extern char **environ;
 
 static struct {
-  int jobs, outstanding, payload_bytes, workers, concurrency, prefetch;
+  int jobs, outstanding, ahead, payload_bytes, workers, concurrency, prefetch;
   char *queue, *transport;
   gboolean unary;
-} set = {.jobs = 200000, .outstanding = 64, .payload_bytes = 300, .workers = 2, .concurrency = 200};
+} set = {.jobs = 200000, .outstanding = 64, .ahead = 4, .payload_bytes = 300, .workers = 2, .concurrency = 200};
 
 static struct millrace_client *client;
 
@@ -121,7 +121,7 @@ static int run_create(void) {
 
 /* ---- stream ---- */
 
-enum { CHUNK = 1000, AHEAD = 4 };
+enum { CHUNK = 1000 };
 
 static void take_answer(struct millrace_job_stream *stream) {
   struct millrace_error error;
@@ -149,7 +149,7 @@ static void fill(void) {
     }
     must(millrace_job_stream_send(stream, specs, (size_t)count, &error), &error);
     sent += count;
-    if (++behind > AHEAD) {
+    if (++behind > set.ahead) {
       take_answer(stream);
       behind--;
     }
@@ -289,6 +289,7 @@ static int run_life(void) {
 static const GOptionEntry options[] = {
     {"jobs", 'n', 0, G_OPTION_ARG_INT, &set.jobs, "How many (default: 200,000)", "N"},
     {"outstanding", 0, 0, G_OPTION_ARG_INT, &set.outstanding, "create: jobs at a time (default: 64)", "N"},
+    {"ahead", 0, 0, G_OPTION_ARG_INT, &set.ahead, "stream: messages ahead of the answers that were received (default: 4)", "N"},
     {"unary", 0, 0, G_OPTION_ARG_NONE, &set.unary,
      "create: each job in a call of its own (default: coalesced into CreateJobs calls)", NULL},
     {"payload", 0, 0, G_OPTION_ARG_INT, &set.payload_bytes, "Bytes of payload (default: 300)", "N"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many calls the C client makes of many single creates, by what the server counts."""
+"""How the C client sends many jobs: in how many calls, by what the server counts, and how far ahead of the answers."""
 import subprocess
 
 from harness import monitor
@@ -25,3 +25,9 @@ def requests_of_creates(server, *flags):
 def test_many_creates_at_a_time_share_calls_unless_told_otherwise(server):
     assert requests_of_creates(server) < JOBS / 10
     assert requests_of_creates(server, "--unary") >= JOBS
+
+
+def test_a_stream_takes_all_jobs_before_an_answer_is_received(server):
+    subprocess.run([str(BIN / "millrace-bench"), "stream", "-n", "400000", "--ahead", "400", "--payload", "10"], check=True,
+                   timeout=120 * PATIENCE, env=environment(server))
+    assert monitor.metrics(server)['millrace_jobs_created_total{queue="bench",task="noop",priority="normal"}'] == 400_000

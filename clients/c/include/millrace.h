@@ -4,10 +4,12 @@
  *
  * Ownership: arguments are borrowed for the call. Objects that a call gives out (`out_…`) are the caller's; millrace_free frees
  * any of them together with everything they point at. Nothing is given out unless the call answers MILLRACE_OK. Errors: calls
- * answer an enum millrace_code and, if `error` is not NULL, fill it with a sentence for people. The library never logs, prints or
- * exits. Threads: a client may be used from any number of threads at once; each object given out from one at a time. Times are
- * milliseconds since 1970 (UTC), durations milliseconds; 0 means "not set: the server's default". Where zero is a choice of its
- * own (no time-out, keep nothing), MILLRACE_ZERO says it.
+ * answer an enum millrace_code and, if `error` is not NULL, fill it with a sentence for people. The library never logs or prints,
+ * and nothing but a worker ends the process (MILLRACE_EXIT_STUCK). Threads: a client may be used from any number of threads at
+ * once; each object given out from one at a time. Processes: a client belongs to the one that made it. In a child that was forked
+ * its calls fail (FAILED_PRECONDITION), and freeing it does nothing; a child makes its own, and best executes a program first, as
+ * gRPC's threads don't survive a fork. Times are milliseconds since 1970 (UTC), durations milliseconds; 0 means "not set: the
+ * server's default". Where zero is a choice of its own (no time-out, keep nothing), MILLRACE_ZERO says it.
  * Strings are UTF-8; NULL is the same as empty. Limits and defaults are those of the API (docs/api.md). */
 #ifndef MILLRACE_H
 #define MILLRACE_H
@@ -69,7 +71,8 @@ MILLRACE_API const char *millrace_version(void);
 enum { MILLRACE_ZERO = -1 };
 enum { MILLRACE_ID_BYTES = 37 }; /* a UUID as text with its closing NUL */
 
-/* A fresh UUIDv7. Creates make one when the spec names none, so that trying again is safe. */
+/* A fresh UUIDv7. Creates make one when the spec names none, so that what the library sends again, because the connection was
+ * lost, makes no second job. Who calls again after an error must have given the spec an id, the same both times. */
 MILLRACE_API void millrace_id_make(char out_id[MILLRACE_ID_BYTES]);
 
 enum millrace_priority {
@@ -340,15 +343,15 @@ MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_jobs_create(struct millr
                                                                     struct millrace_outcomes **out_outcomes,
                                                                     struct millrace_error *error);
 
-/* The fastest way in. Each message sent (up to 1,000 jobs) is answered by one, in order; several may be under way. One thread at
- * a time. */
+/* The fastest way in. Each message sent (up to 1,000 jobs) is answered by one, in order. Any number may be under way; the answers
+ * that were not received yet are kept in memory, about 50 KiB for 1,000 jobs. One thread at a time. */
 struct millrace_job_stream;
 MILLRACE_CHECK MILLRACE_API enum millrace_code
 millrace_job_stream_open(struct millrace_client *client, struct millrace_job_stream **out_stream, struct millrace_error *error);
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_job_stream_send(struct millrace_job_stream *stream,
                                                                         const struct millrace_job_spec *specs, size_t count,
                                                                         struct millrace_error *error);
-/* Waits for the next answer. */
+/* Waits for the next answer; FAILED_PRECONDITION: all that was sent is answered. */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_job_stream_receive(struct millrace_job_stream *stream,
                                                                            struct millrace_outcomes **out_outcomes,
                                                                            struct millrace_error *error);
@@ -481,6 +484,8 @@ struct millrace_batch {
   int64_t finished_at_ms;
   const char *on_success_job_id;
   const char *on_complete_job_id;
+  struct millrace_outcomes
+      outcomes; /* answer of a create: of its items, of which those refused are no members; none if existing */
   bool existing;
   bool timed_out;
   bool accepted;

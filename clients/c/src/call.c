@@ -110,6 +110,12 @@ static void call_completed(struct operation *operation, bool ok) {
 
 static void start(struct millrace_client *client, struct method method, grpc_byte_buffer *take_request, int64_t timeout_ms,
                   call_done *done, void *context) {
+  struct millrace_error error;
+  if (client_check_process(client, &error) != MILLRACE_OK) {
+    grpc_byte_buffer_destroy(take_request);
+    done(context, NULL, NULL, &error);
+    return;
+  }
   struct call *self = g_new0(struct call, 1);
   self->operation.completed = call_completed;
   self->client = client;
@@ -119,7 +125,7 @@ static void start(struct millrace_client *client, struct method method, grpc_byt
   self->message = grpc_empty_slice();
   grpc_metadata_array_init(&self->headers);
   grpc_metadata_array_init(&self->trailers);
-  client_begin(client, method.path, timeout_ms ? timeout_ms : client->timeout_ms, &self->live);
+  client_begin(client, method.path, timeout_ms, &self->live);
   grpc_metadata metadata;
   size_t metadata_count = client_metadata(client, &metadata);
   grpc_op ops[] = {

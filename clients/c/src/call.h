@@ -32,6 +32,8 @@ void call_start_bytes(struct millrace_client *client, struct method method, cons
 enum millrace_code call(struct millrace_client *client, struct method method, const void *request, int64_t timeout_ms,
                         struct box **out_box, void *out_response, struct millrace_error *error);
 
+/* FAILED_PRECONDITION in a child of the process that made the client: the threads that would hear the answers are not there. */
+enum millrace_code client_check_process(const struct millrace_client *client, struct millrace_error *error);
 /* The host to dial for the worker port: 127.0.0.1 for localhost and unix sockets. Free with g_free. */
 char *client_dialled_host(const struct millrace_client *client);
 /* The name in the server's certificate. */

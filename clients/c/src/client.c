@@ -4,6 +4,7 @@
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "call.h"
 #include "fault.h"
@@ -101,6 +102,7 @@ enum millrace_code millrace_client_new(const struct millrace_client_options *opt
     return code;
   grpc_init();
   struct millrace_client *client = g_new0(struct millrace_client, 1);
+  client->pid = getpid();
   client->address = g_strdup(address);
   client->tls = tls;
   client->has_token = token != NULL;
@@ -120,7 +122,7 @@ enum millrace_code millrace_client_new(const struct millrace_client_options *opt
 }
 
 void millrace_client_free(struct millrace_client *client) {
-  if (!client)
+  if (!client || client_check_process(client, NULL) != MILLRACE_OK)
     return;
   pthread_mutex_lock(&client->lock);
   client->closing = true;
@@ -141,6 +143,13 @@ void millrace_client_free(struct millrace_client *client) {
   grpc_slice_unref(client->authorization);
   g_free(client);
   grpc_shutdown_blocking();
+}
+
+enum millrace_code client_check_process(const struct millrace_client *client, struct millrace_error *error) {
+  if (client->pid == getpid())
+    return MILLRACE_OK;
+  return fault_set(error, MILLRACE_FAILED_PRECONDITION, NULL,
+                   "the client was made before this process forked from its parent: make a new one");
 }
 
 const char *millrace_client_address(const struct millrace_client *client) {
@@ -170,7 +179,9 @@ char *client_dialled_host(const struct millrace_client *client) {
 
 void client_begin(struct millrace_client *client, const char *path, int64_t timeout_ms, struct live_call *out_live) {
   gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_REALTIME);
-  if (timeout_ms >= 0)
+  if (timeout_ms == 0)
+    timeout_ms = client->timeout_ms;
+  if (timeout_ms > 0)
     deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
   out_live->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue,
                                             grpc_slice_from_static_string(path), NULL, deadline, NULL);

@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <grpc/grpc.h>
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "coalesce.h"
 #include "millrace.h"
@@ -25,6 +26,7 @@ struct live_call {
 };
 
 struct millrace_client {
+  pid_t pid; /* of the process that made it */
   char *address;
   struct tls tls;
   bool has_token;
@@ -40,8 +42,8 @@ struct millrace_client {
   bool closing;
 };
 
-/* Makes a call to `path` ("/millrace.v1.JobService/GetJob", must stay valid) and counts it among the live ones. timeout_ms < 0:
- * none. */
+/* Makes a call to `path` ("/millrace.v1.JobService/GetJob", must stay valid) and counts it among the live ones. timeout_ms 0: the
+ * client's; < 0: none. */
 void client_begin(struct millrace_client *client, const char *path, int64_t timeout_ms, struct live_call *out_live);
 void client_end(struct millrace_client *client, struct live_call *live);
 /* Starts operations; `operation->completed` follows, exactly once, also when the call breaks. */

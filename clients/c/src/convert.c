@@ -326,22 +326,34 @@ void convert_from_job(struct box *box, const Millrace__V1__Job *job, struct mill
   };
 }
 
-struct millrace_outcomes *convert_from_outcomes(struct box *box, Millrace__V1__CreateOutcome **outcomes, size_t count) {
-  struct millrace_outcomes *out = box_lid(box, sizeof *out);
+enum millrace_code convert_from_outcomes(struct box *box, Millrace__V1__CreateOutcome **outcomes, size_t count, size_t jobs,
+                                         struct millrace_outcomes *out, struct millrace_error *error) {
+  if (count != jobs)
+    return fault_set(error, MILLRACE_INTERNAL, NULL, "the server's answer has %zu outcomes for %zu jobs", count, jobs);
   struct millrace_outcome *list = box_alloc(box, count * sizeof *list);
+  *out = (struct millrace_outcomes){.outcomes = list, .count = count};
   for (size_t i = 0; i < count; i++) {
-    const Google__Rpc__Status *error = outcomes[i]->error;
+    const Google__Rpc__Status *status = outcomes[i]->error;
     list[i] = (struct millrace_outcome){.id = outcomes[i]->id, .existing = outcomes[i]->existing, .message = "", .field = ""};
-    if (error) {
+    if (status) {
       struct millrace_error fault;
-      fault_from_status(&fault, error);
+      fault_from_status(&fault, status);
       list[i].code = fault.code;
-      list[i].message = error->message;
+      list[i].message = status->message;
       list[i].field = box_strdup(box, fault.field);
     }
-    out->refused += error != NULL;
+    out->refused += status != NULL;
   }
-  out->outcomes = list;
-  out->count = count;
-  return out;
+  return MILLRACE_OK;
+}
+
+enum millrace_code convert_give_outcomes(struct box *take_box, Millrace__V1__CreateOutcome **outcomes, size_t count, size_t jobs,
+                                         struct millrace_outcomes **out_outcomes, struct millrace_error *error) {
+  struct millrace_outcomes *lid = box_lid(take_box, sizeof *lid);
+  enum millrace_code code = convert_from_outcomes(take_box, outcomes, count, jobs, lid, error);
+  if (code == MILLRACE_OK)
+    *out_outcomes = lid;
+  else
+    box_unref(take_box);
+  return code;
 }

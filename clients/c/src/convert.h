@@ -40,6 +40,11 @@ struct millrace_payload convert_from_payload(const Millrace__V1__Payload *payloa
 struct millrace_job_error convert_from_job_error(const Millrace__V1__JobError *error);
 struct millrace_label *convert_from_labels(struct box *box, void *entries, size_t count);
 void convert_from_job(struct box *box, const Millrace__V1__Job *job, struct millrace_job *out_job);
-struct millrace_outcomes *convert_from_outcomes(struct box *box, Millrace__V1__CreateOutcome **outcomes, size_t count);
+/* What became of so many jobs, in the memory of the box. INTERNAL: the answer is about more or fewer. */
+enum millrace_code convert_from_outcomes(struct box *box, Millrace__V1__CreateOutcome **outcomes, size_t count, size_t jobs,
+                                         struct millrace_outcomes *out, struct millrace_error *error);
+/* The same as an object for the caller, with the box that the answer came in. */
+enum millrace_code convert_give_outcomes(struct box *take_box, Millrace__V1__CreateOutcome **outcomes, size_t count, size_t jobs,
+                                         struct millrace_outcomes **out_outcomes, struct millrace_error *error);
 
 #endif

@@ -173,9 +173,15 @@ enum millrace_code millrace_batch_create(struct millrace_client *client, const s
   box_unref(scratch);
   if (code != MILLRACE_OK)
     return code;
-  *out_batch = batch_lid(box, response->batch);
-  (*out_batch)->existing = response->existing;
-  return MILLRACE_OK;
+  struct millrace_batch *batch = batch_lid(box, response->batch);
+  batch->existing = response->existing;
+  size_t answered = response->existing ? 0 : spec->item_count;
+  code = convert_from_outcomes(box, response->outcomes, response->n_outcomes, answered, &batch->outcomes, error);
+  if (code == MILLRACE_OK)
+    *out_batch = batch;
+  else
+    box_unref(box);
+  return code;
 }
 
 enum millrace_code millrace_batch_add(struct millrace_client *client, const char *id, uint32_t chunk,
@@ -188,7 +194,7 @@ enum millrace_code millrace_batch_add(struct millrace_client *client, const char
   request.n_items = count;
   request.items = convert_specs(scratch, items, count);
   request.last = last;
-  struct stream *stream = stream_open(client, BATCHES(AddBatchItems, add_batch_items), 30000);
+  struct stream *stream = stream_open(client, BATCHES(AddBatchItems, add_batch_items), 0);
   struct box *box;
   Millrace__V1__AddBatchItemsResponse *response = NULL;
   enum millrace_code code = stream_write(stream, &request, error);
@@ -196,8 +202,9 @@ enum millrace_code millrace_batch_add(struct millrace_client *client, const char
     code = stream_read(stream, &box, &response, error);
   if (code == MILLRACE_OK && !response)
     code = fault_set(error, MILLRACE_UNAVAILABLE, NULL, "the server has ended the stream");
-  if (code == MILLRACE_OK && response)
-    *out_outcomes = convert_from_outcomes(box, response->outcomes, response->n_outcomes);
+  if (code == MILLRACE_OK)
+    code = convert_give_outcomes(box, response->outcomes, response->n_outcomes, response->repeated_chunk ? 0 : count,
+                                 out_outcomes, error);
   stream_free(stream);
   box_unref(scratch);
   return code;

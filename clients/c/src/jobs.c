@@ -60,6 +60,11 @@ static void created(void *context, struct box *take_box, void *response, const s
 void millrace_job_create_async(struct millrace_client *client, const struct millrace_job_spec *spec,
                                void (*done)(void *context, const struct millrace_job *job, const struct millrace_error *error),
                                void *context) {
+  struct millrace_error error;
+  if (client_check_process(client, &error) != MILLRACE_OK) {
+    done(context, NULL, &error);
+    return;
+  }
   struct box *scratch = box_new();
   Millrace__V1__CreateJobRequest *request = create_request(scratch, spec);
   struct coalescer *coalescer = client_coalescer(client);
@@ -73,25 +78,32 @@ void millrace_job_create_async(struct millrace_client *client, const struct mill
   box_unref(scratch);
 }
 
+/* Each gets an id, so that a request that is sent again makes no second job. */
+static Millrace__V1__JobSpec **new_jobs(struct box *box, const struct millrace_job_spec *specs, size_t count) {
+  Millrace__V1__JobSpec **jobs = convert_specs(box, specs, count);
+  for (size_t i = 0; i < count; i++)
+    jobs[i]->id = convert_id(box, specs[i].id);
+  return jobs;
+}
+
 enum millrace_code millrace_jobs_create(struct millrace_client *client, const struct millrace_job_spec *specs, size_t count,
                                         struct millrace_outcomes **out_outcomes, struct millrace_error *error) {
   struct box *scratch = box_new();
   Millrace__V1__CreateJobsRequest request = MILLRACE__V1__CREATE_JOBS_REQUEST__INIT;
   request.n_jobs = count;
-  request.jobs = convert_specs(scratch, specs, count);
-  for (size_t i = 0; i < count; i++)
-    request.jobs[i]->id = convert_id(scratch, specs[i].id);
+  request.jobs = new_jobs(scratch, specs, count);
   struct box *box;
   Millrace__V1__CreateJobsResponse *response;
   enum millrace_code code = call(client, JOBS(CreateJobs, create_jobs), &request, 0, &box, &response, error);
   box_unref(scratch);
   if (code == MILLRACE_OK)
-    *out_outcomes = convert_from_outcomes(box, response->outcomes, response->n_outcomes);
+    code = convert_give_outcomes(box, response->outcomes, response->n_outcomes, count, out_outcomes, error);
   return code;
 }
 
 struct millrace_job_stream {
   struct stream *stream;
+  GArray *unanswered; /* size_t: how many jobs each message had */
 };
 
 enum millrace_code millrace_job_stream_open(struct millrace_client *client, struct millrace_job_stream **out_stream,
@@ -99,6 +111,8 @@ enum millrace_code millrace_job_stream_open(struct millrace_client *client, stru
   (void)error; /* what is wrong shows with the first message */
   struct millrace_job_stream *stream = g_new0(struct millrace_job_stream, 1);
   stream->stream = stream_open(client, JOBS(CreateJobsStream, create_jobs_stream), -1);
+  stream_read_without_limit(stream->stream);
+  stream->unanswered = g_array_new(FALSE, FALSE, sizeof(size_t));
   *out_stream = stream;
   return MILLRACE_OK;
 }
@@ -108,9 +122,11 @@ enum millrace_code millrace_job_stream_send(struct millrace_job_stream *stream, 
   struct box *scratch = box_new();
   Millrace__V1__CreateJobsStreamRequest request = MILLRACE__V1__CREATE_JOBS_STREAM_REQUEST__INIT;
   request.n_jobs = count;
-  request.jobs = convert_specs(scratch, specs, count);
+  request.jobs = new_jobs(scratch, specs, count);
   enum millrace_code code = stream_write(stream->stream, &request, error);
   box_unref(scratch);
+  if (code == MILLRACE_OK)
+    g_array_append_val(stream->unanswered, count);
   return code;
 }
 
@@ -118,19 +134,23 @@ enum millrace_code millrace_job_stream_receive(struct millrace_job_stream *strea
                                                struct millrace_error *error) {
   struct box *box;
   Millrace__V1__CreateJobsStreamResponse *response;
+  if (stream->unanswered->len == 0)
+    return fault_set(error, MILLRACE_FAILED_PRECONDITION, NULL, "all that was sent over the stream is answered");
   enum millrace_code code = stream_read(stream->stream, &box, &response, error);
   if (code != MILLRACE_OK)
     return code;
   if (!response)
     return fault_set(error, MILLRACE_UNAVAILABLE, NULL, "the server has ended the stream");
-  *out_outcomes = convert_from_outcomes(box, response->outcomes, response->n_outcomes);
-  return MILLRACE_OK;
+  size_t count = g_array_index(stream->unanswered, size_t, 0);
+  g_array_remove_index(stream->unanswered, 0);
+  return convert_give_outcomes(box, response->outcomes, response->n_outcomes, count, out_outcomes, error);
 }
 
 void millrace_job_stream_close(struct millrace_job_stream *stream) {
   if (!stream)
     return;
   stream_free(stream->stream);
+  g_array_unref(stream->unanswered);
   g_free(stream);
 }
 

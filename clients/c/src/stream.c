@@ -23,6 +23,7 @@ struct stream {
   bool read_is_out;
   bool write_is_out;
   bool reads_ended;
+  bool reads_without_limit;
   bool ended;      /* status, message, trailers are known */
   GQueue messages; /* grpc_byte_buffer */
   grpc_byte_buffer *incoming;
@@ -50,7 +51,8 @@ static void unlock(struct stream *stream) {
 }
 
 static void read_on(struct stream *stream) {
-  if (stream->read_is_out || stream->reads_ended || g_queue_get_length(&stream->messages) >= READ_AHEAD)
+  bool is_full = !stream->reads_without_limit && g_queue_get_length(&stream->messages) >= READ_AHEAD;
+  if (stream->read_is_out || stream->reads_ended || is_full)
     return;
   stream->read_is_out = true;
   grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &stream->incoming};
@@ -89,6 +91,13 @@ static void end_completed(struct operation *operation, bool ok) {
   unlock(stream);
 }
 
+/* The stream of a client that this process can't use: it has ended with this. */
+static void end_at_once(struct stream *stream, const struct millrace_error *error) {
+  stream->status = (grpc_status_code)error->code;
+  stream->message = grpc_slice_from_copied_string(error->message);
+  stream->ended = stream->reads_ended = true;
+}
+
 struct stream *stream_open(struct millrace_client *client, struct method method, int64_t timeout_ms) {
   struct stream *stream = g_new0(struct stream, 1);
   stream->client = client;
@@ -103,6 +112,11 @@ struct stream *stream_open(struct millrace_client *client, struct method method,
   stream->message = grpc_empty_slice();
   grpc_metadata_array_init(&stream->headers);
   grpc_metadata_array_init(&stream->trailers);
+  struct millrace_error error;
+  if (client_check_process(client, &error) != MILLRACE_OK) {
+    end_at_once(stream, &error);
+    return stream;
+  }
   client_begin(client, method.path, timeout_ms, &stream->live);
   grpc_metadata metadata;
   size_t metadata_count = client_metadata(client, &metadata);
@@ -118,6 +132,13 @@ struct stream *stream_open(struct millrace_client *client, struct method method,
   read_on(stream);
   pthread_mutex_unlock(&stream->lock);
   return stream;
+}
+
+void stream_read_without_limit(struct stream *stream) {
+  pthread_mutex_lock(&stream->lock);
+  stream->reads_without_limit = true;
+  read_on(stream);
+  pthread_mutex_unlock(&stream->lock);
 }
 
 /* Waits for the status; with the lock held. */
@@ -197,18 +218,20 @@ enum millrace_code stream_read(struct stream *stream, struct box **out_box, void
 }
 
 void stream_cancel(struct stream *stream) {
-  grpc_call_cancel(stream->live.call, NULL);
+  if (stream->live.call)
+    grpc_call_cancel(stream->live.call, NULL);
 }
 
 void stream_free(struct stream *stream) {
   if (!stream)
     return;
-  grpc_call_cancel(stream->live.call, NULL);
+  stream_cancel(stream);
   pthread_mutex_lock(&stream->lock);
   while (stream->tags_out > 0)
     pthread_cond_wait(&stream->changed, &stream->lock);
   pthread_mutex_unlock(&stream->lock);
-  client_end(stream->client, &stream->live);
+  if (stream->live.call)
+    client_end(stream->client, &stream->live);
   for (grpc_byte_buffer *buffer; (buffer = g_queue_pop_head(&stream->messages));)
     grpc_byte_buffer_destroy(buffer);
   grpc_metadata_array_destroy(&stream->headers);

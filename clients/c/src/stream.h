@@ -8,8 +8,11 @@
 
 struct stream;
 
-/* timeout_ms < 0: without limit. */
+/* timeout_ms 0: the client's; < 0: without limit. */
 struct stream *stream_open(struct millrace_client *client, struct method method, int64_t timeout_ms);
+/* Reads on however many messages wait for the reader. For a stream that has one answer to each write: a server whose answers are
+ * not taken reads no more, and a writer who reads later would wait for ever. */
+void stream_read_without_limit(struct stream *stream);
 /* Waits until the message before is on its way, then hands this one over. An error: the stream has ended. */
 enum millrace_code stream_write(struct stream *stream, const void *message, struct millrace_error *error);
 /* The same for a message that is packed already. */

@@ -11,6 +11,7 @@
 
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
+#include "millrace/v1/batch_service.pb-c.h"
 #include "millrace/v1/job_service.pb-c.h"
 #include "sync.h"
 #include "testing.h"
@@ -168,14 +169,44 @@ static int answer_create_job(struct fake_server *server, const void *bytes, size
 }
 
 /* Free with google__rpc__status__free_unpacked. */
-static Google__Rpc__Status *refused_item(unsigned place) {
-  g_autofree char *field = g_strdup_printf("jobs[%u].task", place);
+static Google__Rpc__Status *refused_item(const char *list, unsigned place) {
+  g_autofree char *field = g_strdup_printf("%s[%u].task", list, place);
   grpc_slice packed = details_of(GRPC_STATUS_INVALID_ARGUMENT, field);
   Google__Rpc__Status *status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(packed), GRPC_SLICE_START_PTR(packed));
   grpc_slice_unref(packed);
   return status;
 }
 
+/* What becomes of jobs by their tasks: "bad" is refused; a "forgotten" at the end has no outcome, a "doubled" has two. */
+struct outcomes {
+  size_t count;
+  Millrace__V1__CreateOutcome **list;
+};
+
+static struct outcomes outcomes_new(const char *list, Millrace__V1__JobSpec *const *jobs, size_t count) {
+  const char *last = count > 0 ? jobs[count - 1]->task : "";
+  struct outcomes outcomes = {count, g_new(Millrace__V1__CreateOutcome *, count + 1)};
+  outcomes.count += (size_t)(strcmp(last, "doubled") == 0) - (size_t)(strcmp(last, "forgotten") == 0);
+  for (unsigned i = 0; i < outcomes.count; i++) {
+    const Millrace__V1__JobSpec *job = jobs[MIN(i, count - 1)];
+    outcomes.list[i] = g_new(Millrace__V1__CreateOutcome, 1);
+    millrace__v1__create_outcome__init(outcomes.list[i]);
+    outcomes.list[i]->id = job->id;
+    if (strcmp(job->task, "bad") == 0)
+      outcomes.list[i]->error = refused_item(list, i);
+  }
+  return outcomes;
+}
+
+static void outcomes_free(struct outcomes *outcomes) {
+  for (size_t i = 0; i < outcomes->count; i++) {
+    google__rpc__status__free_unpacked(outcomes->list[i]->error, NULL);
+    g_free(outcomes->list[i]);
+  }
+  g_free(outcomes->list);
+}
+
+/* CreateJobs; and CreateJobsStream, whose messages look the same, with one message. */
 static int answer_create_jobs(struct fake_server *server, const void *bytes, size_t length, grpc_byte_buffer **out) {
   Millrace__V1__CreateJobsRequest *request = millrace__v1__create_jobs_request__unpack(NULL, length, bytes);
   unsigned size = (unsigned)request->n_jobs;
@@ -183,24 +214,43 @@ static int answer_create_jobs(struct fake_server *server, const void *bytes, siz
   wait_while_held(server);
   int code = refusal(server);
   if (code == GRPC_STATUS_OK) {
+    struct outcomes outcomes = outcomes_new("jobs", request->jobs, size);
     Millrace__V1__CreateJobsResponse response = MILLRACE__V1__CREATE_JOBS_RESPONSE__INIT;
-    g_autofree Millrace__V1__CreateOutcome *outcomes = g_new(Millrace__V1__CreateOutcome, size);
-    g_autofree Millrace__V1__CreateOutcome **list = g_new(Millrace__V1__CreateOutcome *, size);
-    for (unsigned i = 0; i < size; i++) {
-      millrace__v1__create_outcome__init(&outcomes[i]);
-      outcomes[i].id = request->jobs[i]->id;
-      if (strcmp(request->jobs[i]->task, "bad") == 0)
-        outcomes[i].error = refused_item(i);
-      list[i] = &outcomes[i];
-    }
-    response.outcomes = list;
-    response.n_outcomes = size > 0 && strcmp(request->jobs[size - 1]->task, "forgotten") == 0 ? size - 1 : size;
+    response.outcomes = outcomes.list;
+    response.n_outcomes = outcomes.count;
     *out = pack(&response);
-    for (unsigned i = 0; i < size; i++)
-      google__rpc__status__free_unpacked(outcomes[i].error, NULL);
+    outcomes_free(&outcomes);
   }
   millrace__v1__create_jobs_request__free_unpacked(request, NULL);
   return code;
+}
+
+static int answer_create_batch(const void *bytes, size_t length, grpc_byte_buffer **out) {
+  Millrace__V1__CreateBatchRequest *request = millrace__v1__create_batch_request__unpack(NULL, length, bytes);
+  struct outcomes outcomes = outcomes_new("items", request->items, request->n_items);
+  Millrace__V1__CreateBatchResponse response = MILLRACE__V1__CREATE_BATCH_RESPONSE__INIT;
+  Millrace__V1__Batch batch = MILLRACE__V1__BATCH__INIT;
+  batch.id = request->id;
+  response.batch = &batch;
+  response.outcomes = outcomes.list;
+  response.n_outcomes = outcomes.count;
+  *out = pack(&response);
+  outcomes_free(&outcomes);
+  millrace__v1__create_batch_request__free_unpacked(request, NULL);
+  return GRPC_STATUS_OK;
+}
+
+static int answer_add_batch_items(struct fake_server *server, const void *bytes, size_t length, grpc_byte_buffer **out) {
+  Millrace__V1__AddBatchItemsRequest *request = millrace__v1__add_batch_items_request__unpack(NULL, length, bytes);
+  wait_while_held(server);
+  struct outcomes outcomes = outcomes_new("items", request->items, request->n_items);
+  Millrace__V1__AddBatchItemsResponse response = MILLRACE__V1__ADD_BATCH_ITEMS_RESPONSE__INIT;
+  response.outcomes = outcomes.list;
+  response.n_outcomes = outcomes.count;
+  *out = pack(&response);
+  outcomes_free(&outcomes);
+  millrace__v1__add_batch_items_request__free_unpacked(request, NULL);
+  return GRPC_STATUS_OK;
 }
 
 /* The answer to the call, with the lock held. */
@@ -209,8 +259,12 @@ static int answer(struct fake_server *server, const char *method, const void *by
     return answer_register(server, bytes, length, out);
   if (g_str_has_suffix(method, "/CreateJob"))
     return answer_create_job(server, bytes, length, out);
-  if (g_str_has_suffix(method, "/CreateJobs"))
+  if (g_str_has_suffix(method, "/CreateJobs") || g_str_has_suffix(method, "/CreateJobsStream"))
     return answer_create_jobs(server, bytes, length, out);
+  if (g_str_has_suffix(method, "/CreateBatch"))
+    return answer_create_batch(bytes, length, out);
+  if (g_str_has_suffix(method, "/AddBatchItems"))
+    return answer_add_batch_items(server, bytes, length, out);
   if (g_str_has_suffix(method, "/GetJob")) {
     Millrace__V1__GetJobResponse response = MILLRACE__V1__GET_JOB_RESPONSE__INIT;
     Millrace__V1__Job job = MILLRACE__V1__JOB__INIT;
@@ -396,6 +450,11 @@ size_t fake_server_creates(struct fake_server *server, unsigned *out_sizes, size
     out_sizes[i] = g_array_index(server->create_sizes, unsigned, i);
   pthread_mutex_unlock(&server->lock);
   return calls;
+}
+
+void fake_server_refuse_sessions(struct fake_server *server) {
+  nng_close(server->jobs);
+  nng_close(server->reports);
 }
 
 void fake_server_forget_sessions(struct fake_server *server) {

@@ -19,13 +19,15 @@ const char *fake_server_address(const struct fake_server *server);
 /* The next answers to GetJob, CreateJob and CreateJobs: this gRPC code, with details naming a field and a subject. 0: an empty
  * job, or the outcomes of the jobs, all created. */
 void fake_server_refuse(struct fake_server *server, int code, unsigned times);
+/* The worker port listens no more, and the connections of the worker break. For good. */
+void fake_server_refuse_sessions(struct fake_server *server);
 /* Register with a session to resume: NOT_FOUND. */
 void fake_server_forget_sessions(struct fake_server *server);
 unsigned fake_server_registers(struct fake_server *server);
 unsigned fake_server_get_jobs(struct fake_server *server);
 bool fake_server_is_deregistered(struct fake_server *server);
 
-/* Whether to leave creates, and all calls behind them, without an answer for now. */
+/* Whether to leave creates and added items, and all calls behind them, without an answer for now. */
 void fake_server_hold_creates(struct fake_server *server, bool hold);
 /* Waits until so many CreateJobs have come. */
 void fake_server_wait_for_creates(struct fake_server *server, unsigned calls);

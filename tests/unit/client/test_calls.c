@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls and their errors. */
 #include <glib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "fake_server.h"
 #include "millrace.h"
@@ -120,12 +122,47 @@ static void a_client_is_freed_with_calls_under_way(void **state) {
   assert_int_equal(calls, 1);
 }
 
+/* How a child ends in which the client of its parent is used. */
+static int use_in_child(struct millrace_client *client) {
+  enum { HANGS_S = 30 };
+  pid_t child = fork();
+  if (child == 0) {
+    const struct millrace_job_spec spec = {.task = "x"};
+    struct millrace_error error;
+    struct millrace_job *job;
+    struct millrace_job_stream *stream;
+    int calls = 0;
+    alarm(HANGS_S);
+    bool all_fail = millrace_job_create(client, &spec, &job, &error) == MILLRACE_FAILED_PRECONDITION &&
+                    millrace_job_stream_open(client, &stream, &error) == MILLRACE_OK &&
+                    millrace_job_stream_send(stream, &spec, 1, &error) == MILLRACE_FAILED_PRECONDITION;
+    millrace_job_stream_close(stream);
+    millrace_job_create_async(client, &spec, count, &calls);
+    millrace_client_free(client);
+    _exit(all_fail && calls == 1 ? 0 : 1);
+  }
+  int status = -1;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return status;
+}
+
+static void a_forked_child_is_told_to_make_its_own_client(void **state) {
+  struct fixture *fixture = *state;
+  struct millrace_error error;
+  struct millrace_job *job;
+  assert_int_equal(use_in_child(fixture->client), 0);
+  assert_int_equal(millrace_job_get(fixture->client, "x", false, &job, &error), MILLRACE_OK);
+  millrace_free(job);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(details_of_an_error_are_read, set_up, tear_down),
-                                     cmocka_unit_test_setup_teardown(only_a_lost_server_is_tried_again, set_up, tear_down),
-                                     cmocka_unit_test_setup_teardown(any_method_is_called_in_json, set_up, tear_down),
-                                     cmocka_unit_test(nobody_there_names_address_and_cure),
-                                     cmocka_unit_test(bad_addresses_are_refused),
-                                     cmocka_unit_test(a_client_is_freed_with_calls_under_way)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(details_of_an_error_are_read, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(only_a_lost_server_is_tried_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(any_method_is_called_in_json, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_forked_child_is_told_to_make_its_own_client, set_up, tear_down),
+      cmocka_unit_test(nobody_there_names_address_and_cure),
+      cmocka_unit_test(bad_addresses_are_refused),
+      cmocka_unit_test(a_client_is_freed_with_calls_under_way)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,11 +200,32 @@ static void a_call_that_fails_fails_all_that_it_carried(void **state) {
   assert_all_end_with(fixture, MILLRACE_INTERNAL);
 }
 
-static void an_answer_for_some_of_the_jobs_fails_all(void **state) {
+static void an_answer_for_none_of_the_jobs_fails_all(void **state) {
   struct fixture *fixture = *state;
   create_task(fixture, "forgotten", NULL, false);
   wait_for_all(fixture, 1);
   assert_all_end_with(fixture, MILLRACE_INTERNAL);
+}
+
+static void an_answer_about_more_or_fewer_jobs_fails_all(struct fixture *fixture, const char *last) {
+  fake_server_hold_creates(fixture->server, true);
+  create_task(fixture, "forgotten", NULL, false);
+  fake_server_wait_for_creates(fixture->server, 1);
+  create(fixture, NULL, false);
+  create(fixture, NULL, false);
+  create_task(fixture, last, NULL, false);
+  fake_server_hold_creates(fixture->server, false);
+  wait_for_all(fixture, 4);
+  assert_all_end_with(fixture, MILLRACE_INTERNAL);
+  assert_sizes(fixture, (unsigned[]){1, 3}, 2);
+}
+
+static void an_answer_for_most_of_the_jobs_fails_all(void **state) {
+  an_answer_about_more_or_fewer_jobs_fails_all(*state, "forgotten");
+}
+
+static void an_answer_for_too_many_jobs_fails_all(void **state) {
+  an_answer_about_more_or_fewer_jobs_fails_all(*state, "doubled");
 }
 
 static void a_lost_server_is_tried_again(void **state) {
@@ -284,7 +305,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_call_has_at_most_3_mib, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_bad_job_fails_alone, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_call_that_fails_fails_all_that_it_carried, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(an_answer_for_some_of_the_jobs_fails_all, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_answer_for_none_of_the_jobs_fails_all, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_answer_for_most_of_the_jobs_fails_all, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_answer_for_too_many_jobs_fails_all, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_lost_server_is_tried_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_has_waited_too_long_is_not_sent, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_waits_for_no_call_is_sent, set_up, tear_down),
