@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -42,6 +43,12 @@ struct process {
   int64_t kill_us; /* 0: no need */
   int status;
 };
+
+/* Those that run, so that none outlives the worker: pid_t, not waited for yet. */
+static struct {
+  pthread_mutex_t lock;
+  GArray *pids;
+} running = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- starting ---- */
 
@@ -96,6 +103,31 @@ static char **environment_of(const struct millrace_delivery *job, char **out_fil
     set_time(&environment, "MILLRACE_DEADLINE", deadline_ms);
   set_previous_result(&environment, &job->previous_result, out_file);
   return environment;
+}
+
+static void running_add(pid_t pid) {
+  pthread_mutex_lock(&running.lock);
+  if (!running.pids)
+    running.pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+  g_array_append_val(running.pids, pid);
+  pthread_mutex_unlock(&running.lock);
+}
+
+static void running_remove(pid_t pid) {
+  pthread_mutex_lock(&running.lock);
+  for (guint i = 0; i < running.pids->len; i++)
+    if (g_array_index(running.pids, pid_t, i) == pid) {
+      g_array_remove_index_fast(running.pids, i);
+      break;
+    }
+  pthread_mutex_unlock(&running.lock);
+}
+
+void process_kill_all(void) {
+  pthread_mutex_lock(&running.lock);
+  for (guint i = 0; running.pids && i < running.pids->len; i++)
+    kill(-g_array_index(running.pids, pid_t, i), SIGKILL);
+  pthread_mutex_unlock(&running.lock);
 }
 
 static void close_fd(int *fd) {
@@ -334,9 +366,11 @@ void process_run(struct millrace_context *context, void *user) {
     g_autofree char *message = g_strdup_printf("%s: %s", self.handler->argv[0], g_strerror(problem));
     millrace_fail(context, &(struct millrace_failure){.type = "CannotStart", .message = message});
   } else {
+    running_add(self.pid);
     self.exit_fd = pidfd_open(self.pid, 0);
     write_payload(&self);
     look_after(&self);
+    running_remove(self.pid);
     while (waitpid(self.pid, &self.status, 0) < 0 && errno == EINTR)
       ;
     /* Nothing of its group is left behind. */

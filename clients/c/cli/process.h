@@ -13,6 +13,8 @@ struct process_handler {
   int64_t kill_grace_ms; /* between SIGTERM and SIGKILL */
 };
 
+/* Kills all programs that run; for at_quick_exit, as they would outlive the worker. Any thread. */
+void process_kill_all(void);
 /* For millrace_worker_handle; `user` is a struct process_handler. */
 void process_run(struct millrace_context *context, void *user);
 

@@ -2,6 +2,7 @@
 /* millrace worker … */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ static struct {
   char *transport, *url, *grace, *kill_grace, *attempt_timeout, *queue;
   gboolean drain, quiet;
 } set = {.concurrency = 10, .limit = 100};
+
+enum { AFTER_KILL_MS = 5000 };
 
 /* ---- run ---- */
 
@@ -90,10 +93,9 @@ static bool transport_of(enum millrace_transport *out_transport) {
   return false;
 }
 
-static bool add_handlers(struct cli *cli, struct millrace_worker *worker) {
-  int64_t kill_grace_ms = 5000, attempt_timeout_ms = 0;
-  if (!cli_duration("kill-grace", set.kill_grace, &kill_grace_ms) ||
-      !cli_duration("attempt-timeout", set.attempt_timeout, &attempt_timeout_ms))
+static bool add_handlers(struct cli *cli, struct millrace_worker *worker, int64_t kill_grace_ms) {
+  int64_t attempt_timeout_ms = 0;
+  if (!cli_duration("attempt-timeout", set.attempt_timeout, &attempt_timeout_ms))
     return false;
   struct millrace_task_options options = {.attempt_timeout_ms = attempt_timeout_ms};
   if (set.attempt_timeout && attempt_timeout_ms == 0)
@@ -138,22 +140,26 @@ static int run_run(struct cli *cli, int argc, char **argv) {
                                             .log = log_line,
                                             .ended = log_attempt};
   struct millrace_label *labels;
+  int64_t kill_grace_ms = 5000;
   if (!set.handlers)
     return cli_fail(CLI_USAGE, "what to run? --handler TASK=COMMAND, such as --handler send_email=./send_email.sh");
   if (!queues_of(cli->box, &options) || !transport_of(&options.transport) ||
       !cli_labels(set.labels, &labels, &options.label_count, cli->box) ||
-      !cli_duration("grace", set.grace, &options.stop_grace_ms))
+      !cli_duration("grace", set.grace, &options.stop_grace_ms) || !cli_duration("kill-grace", set.kill_grace, &kill_grace_ms))
     return CLI_USAGE;
   if (set.grace && options.stop_grace_ms == 0)
     options.stop_grace_ms = MILLRACE_ZERO;
   options.labels = labels;
+  /* Killed programs end; this is for one that the kernel does not let go. */
+  options.terminate_grace_ms = kill_grace_ms + AFTER_KILL_MS;
   if (millrace_worker_new(cli->client, &options, &worker, &error) != MILLRACE_OK)
     return cli_fail(CLI_USAGE, "%s", error.message);
-  if (!add_handlers(cli, worker)) {
+  if (!add_handlers(cli, worker, kill_grace_ms)) {
     millrace_worker_free(worker);
     return CLI_USAGE;
   }
   catch_signals(worker);
+  at_quick_exit(process_kill_all);
   enum millrace_code code = millrace_worker_run(worker, &error);
   int exit_code = code == MILLRACE_OK ? CLI_OK : cli_explain(&error);
   /* A second signal may come while handlers return. */

@@ -385,7 +385,8 @@ struct millrace_job_list {
 MILLRACE_CHECK MILLRACE_API enum millrace_code
 millrace_job_list(struct millrace_client *client, const struct millrace_job_filter *filter, const struct millrace_page *page,
                   struct millrace_job_list **out_list, struct millrace_error *error);
-/* A waiting job ends at once; a running one is asked to stop, or, with `terminate`, made to. */
+/* A waiting job ends at once; a running one is asked to stop, or, with `terminate`, made to: where nothing can stop the handler,
+ * its worker's process ends (MILLRACE_EXIT_STUCK). */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_job_cancel(struct millrace_client *client, const char *id, bool terminate,
                                                                    const char *reason, struct millrace_job **out_job,
                                                                    struct millrace_error *error);
@@ -738,7 +739,15 @@ millrace_server_info(struct millrace_client *client, struct millrace_server_info
  * made it durable, and sent again after a cut.
  *
  * A handler that returns without a word has succeeded without a result; otherwise it calls exactly one of millrace_succeed,
- * millrace_fail, millrace_snooze (the last call counts). */
+ * millrace_fail, millrace_snooze (the last call counts).
+ *
+ * A handler that does not obey a terminate within terminate_grace_ms can't be stopped, and while it runs nobody may be told that
+ * it has: the worker gives back what it holds, waits a few seconds for handlers that return, and ends the process by
+ * quick_exit(MILLRACE_EXIT_STUCK), which calls what at_quick_exit has registered. So does a worker that stops when the handler of
+ * a cancelled job still runs at the end of the stop's grace. A supervisor starts the process anew. */
+
+/* The exit code of such a process. */
+enum { MILLRACE_EXIT_STUCK = 75 };
 
 struct millrace_worker;
 struct millrace_context; /* a running job; valid while its handler runs, on any thread */
@@ -771,6 +780,8 @@ struct millrace_worker_options {
   /* A delivery ended with `outcome` ("succeeded", "failed", "snoozed", "released", "stopped"); NULL: nothing. From any thread. */
   void (*ended)(void *context, const struct millrace_context *job, const char *outcome, int64_t took_us);
   void *callback_context;
+  /* How long a handler has to obey a terminate before the process ends; 0: 10,000; MILLRACE_ZERO: no time. */
+  int64_t terminate_grace_ms;
 };
 
 /* The client is borrowed and must outlive the worker. `options` may be NULL. */
@@ -790,8 +801,8 @@ MILLRACE_API void millrace_worker_handle(struct millrace_worker *worker, const c
 /* Works until millrace_worker_stop, or until the server drains it (both OK). A server that can't be reached is tried again for
  * ever; errors are refusals such as INVALID_ARGUMENT or PERMISSION_DENIED. Once. */
 MILLRACE_CHECK MILLRACE_API enum millrace_code millrace_worker_run(struct millrace_worker *worker, struct millrace_error *error);
-/* Takes nothing new, lets running jobs go on for the grace, asks the rest to stop and gives them back. Any thread (not a signal
- * handler); a second call ends the grace. */
+/* Takes nothing new, lets running jobs go on for the grace, asks the rest to stop and gives back those that don't, except jobs
+ * that were cancelled (MILLRACE_EXIT_STUCK). Any thread (not a signal handler); a second call ends the grace. */
 MILLRACE_API void millrace_worker_stop(struct millrace_worker *worker);
 /* After millrace_worker_run; waits for handlers that have not returned yet. NULL is fine. */
 MILLRACE_API void millrace_worker_free(struct millrace_worker *worker);
@@ -823,7 +834,7 @@ MILLRACE_API const struct millrace_delivery *millrace_context_delivery(const str
 enum millrace_stop {
   MILLRACE_STOP_NONE = 0,
   MILLRACE_STOP_CANCEL = 1,    /* somebody cancelled the job */
-  MILLRACE_STOP_TERMINATE = 2, /* by force */
+  MILLRACE_STOP_TERMINATE = 2, /* by force: the process ends if the handler does not return in time */
   MILLRACE_STOP_LOST = 3,      /* timed out, or another worker has it: nothing reported counts any more */
   MILLRACE_STOP_SHUTDOWN = 4,  /* the worker's grace is over; the job goes back to its queue */
 };

@@ -15,13 +15,13 @@
 enum {
   CONCURRENCY_DEFAULT = 10,
   STOP_GRACE_DEFAULT_MS = 30000,
+  TERMINATE_GRACE_DEFAULT_MS = 10000,
   REGISTER_TIMEOUT_MS = 10000,
   BACKOFF_FIRST_MS = 200,
   BACKOFF_LAST_MS = 3000,
   BACKOFF_DOUBLINGS = 4,
   TWICE_WITHIN_US = 10 * 1000000,
-  HANDLERS_RETURN_MS = 3000, /* once they were told to stop */
-  GOODBYE_MS = 5000,         /* for the last reports to be accepted */
+  GOODBYE_MS = 5000, /* for the last reports to be accepted */
   REFUSALS_BEFORE_GRPC = 2,
 };
 
@@ -84,6 +84,8 @@ enum millrace_code millrace_worker_new(struct millrace_client *client, const str
     worker->options.concurrency = CONCURRENCY_DEFAULT;
   if (worker->options.stop_grace_ms == 0)
     worker->options.stop_grace_ms = STOP_GRACE_DEFAULT_MS;
+  if (worker->options.terminate_grace_ms == 0)
+    worker->options.terminate_grace_ms = TERMINATE_GRACE_DEFAULT_MS;
   copy_lists(worker, options);
   worker->handlers = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, handler_free);
   worker->pool = g_array_new(FALSE, FALSE, sizeof(pthread_t));
@@ -127,6 +129,7 @@ void millrace_worker_free(struct millrace_worker *worker) {
   if (!worker)
     return;
   pool_stop(worker);
+  stuck_stop(worker);
   pthread_mutex_lock(&worker->lock);
   intake_orphan_all_locked(worker);
   pthread_mutex_unlock(&worker->lock);
@@ -251,11 +254,12 @@ static bool is_refusal(enum millrace_code code) {
          code == MILLRACE_UNIMPLEMENTED || code == MILLRACE_FAILED_PRECONDITION;
 }
 
-/* Sleeps, but not through a stop. True: stop. */
+/* Sleeps, but not through a stop, or a second one. True: stop. */
 static bool pause_until_stop(struct millrace_worker *worker, int64_t ms) {
   int64_t end_us = g_get_monotonic_time() + ms * 1000;
   pthread_mutex_lock(&worker->lock);
-  while (worker->stop_calls == 0 && sync_wait_until(&worker->news, &worker->lock, end_us))
+  int stop_calls = worker->stop_calls;
+  while (worker->stop_calls == stop_calls && sync_wait_until(&worker->news, &worker->lock, end_us))
     ;
   bool stop = worker->stop_calls > 0;
   pthread_mutex_unlock(&worker->lock);
@@ -351,20 +355,17 @@ static void begin_stop(struct millrace_worker *worker) {
   pthread_mutex_unlock(&worker->lock);
 }
 
-/* Tells what still runs to stop, waits for it a little, and gives back what does not. */
+/* Tells what still runs to stop, waits for it a little, and gives back what does not; but nobody is told anything about a job
+ * that was cancelled or lost while its handler runs. */
 static void end_grace(struct millrace_worker *worker) {
   int64_t end_us = g_get_monotonic_time() + (int64_t)HANDLERS_RETURN_MS * 1000;
   pthread_mutex_lock(&worker->lock);
-  for (GList *link = worker->held.head; link; link = link->next) {
-    struct millrace_context *context = link->data;
-    if (context->state == DELIVERY_RUNNING && millrace_context_cancelled(context) == MILLRACE_STOP_NONE)
-      intake_stop_locked(context, MILLRACE_STOP_SHUTDOWN);
-  }
+  intake_stop_running_locked(worker);
   while (worker->running > worker->orphans && sync_wait_until(&worker->returned, &worker->lock, end_us))
     ;
   for (GList *link = worker->held.head; link; link = link->next) {
     struct millrace_context *context = link->data;
-    if (context->state == DELIVERY_RUNNING)
+    if (context->state == DELIVERY_RUNNING && millrace_context_cancelled(context) == MILLRACE_STOP_SHUTDOWN)
       reports_release_locked(context, MILLRACE__V1__RELEASE_REASON__RELEASE_REASON_STOPPING);
   }
   reports_flush_locked(worker, true);
@@ -411,7 +412,7 @@ static bool look_after_ending(struct millrace_worker *worker, struct ending *end
   bool is_idle = worker->running == worker->orphans && worker->queue.length == 0;
   bool is_reported = !reports_are_pending_locked(worker);
   pthread_mutex_unlock(&worker->lock);
-  if (is_idle && is_reported)
+  if (is_reported && (is_idle || ending->grace_is_over))
     return true;
   if (ending->begun && !is_idle && !ending->grace_is_over && (now_us >= ending->grace_end_us || stop_calls > 1)) {
     end_grace(worker);
@@ -549,6 +550,7 @@ enum millrace_code millrace_worker_run(struct millrace_worker *worker, struct mi
     if (goes_on && is_stopping(worker) && look_after_ending(worker, &ending))
       break;
   }
+  stuck_exit_if_cancelled(worker); /* to deregister would say that it has stopped */
   deregister(worker);
   say(worker, MILLRACE_LOG_INFO, "stopped");
   return MILLRACE_OK;

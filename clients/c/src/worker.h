@@ -22,6 +22,7 @@ enum {
   STARTED_AFTER_MS = 10,            /* a job that has ended by then needs no report of its start */
   STALL_MS = 2,                     /* jobs queued and none taken for so long: the threads are busy, more are needed */
   SLOW_US = 200,                    /* handlers that take longer get a thread each */
+  HANDLERS_RETURN_MS = 3000,        /* once they were told to stop */
 };
 
 enum delivery_state { DELIVERY_QUEUED, DELIVERY_RUNNING, DELIVERY_REPORTED };
@@ -47,6 +48,8 @@ struct millrace_context {
   int stop;           /* atomic: enum millrace_stop */
   int cancel_fd;      /* -1: none yet; with the lock */
   int64_t started_ms;
+  GList terminated;         /* in worker->terminated */
+  int64_t terminate_end_us; /* the end of the terminate's grace; 0: not terminated */
   struct limits limits;
   uint8_t *said; /* packed final Report; NULL: nothing yet. The handler's. */
   size_t said_bytes;
@@ -115,7 +118,10 @@ struct millrace_worker {
   unsigned orphans; /* handlers still in whose session is gone */
   int64_t usual_us; /* moving average of how long handlers take */
   pthread_cond_t work;
-  GArray *pool; /* pthread_t */
+  GArray *pool;      /* pthread_t */
+  GQueue terminated; /* running, by force to be stopped; in the order of their ends */
+  pthread_t watch;   /* over those */
+  bool has_watch;
   bool pool_ends;
   GQueue unstarted; /* running, start not reported */
 
@@ -148,6 +154,10 @@ void intake_release_queued_locked(struct millrace_worker *worker);
 void intake_orphan_all_locked(struct millrace_worker *worker);
 /* Tells a running handler to stop, and why. */
 void intake_stop_locked(struct millrace_context *context, enum millrace_stop why);
+/* Tells running handlers that were not told to stop yet that the worker does. */
+void intake_stop_running_locked(struct millrace_worker *worker);
+/* Was it asked to stop because its job was cancelled? */
+bool intake_was_cancelled(const struct millrace_context *context);
 /* Wakes the session's thread. */
 void worker_wake_locked(struct millrace_worker *worker);
 
@@ -157,6 +167,15 @@ void pool_wake_locked(struct millrace_worker *worker, unsigned jobs);
 /* More threads if the queue has stood still for STALL_MS. */
 void pool_look_for_stall_locked(struct millrace_worker *worker);
 void pool_stop(struct millrace_worker *worker);
+
+/* ---- worker_stuck.c ---- */
+/* A running handler was told to stop by force: the process ends if it does not within the grace. */
+void stuck_terminated_locked(struct millrace_context *context);
+void stuck_returned_locked(struct millrace_context *context);
+/* Ends the process if a handler of a cancelled job is still running, of which nobody was told anything. */
+void stuck_exit_if_cancelled(struct millrace_worker *worker);
+/* After pool_stop. */
+void stuck_stop(struct millrace_worker *worker);
 
 /* ---- worker_reports.c ---- */
 void reports_init(struct millrace_worker *worker);

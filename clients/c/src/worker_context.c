@@ -75,8 +75,7 @@ void millrace_fail(struct millrace_context *context, const struct millrace_failu
   failed.permanent = failure->permanent;
   failed.retry_after = convert_duration(scratch, failure->retry_after_ms);
   failed.max_attempts = failure->max_attempts;
-  enum millrace_stop stop = millrace_context_cancelled(context);
-  failed.cancelled = stop == MILLRACE_STOP_CANCEL || stop == MILLRACE_STOP_TERMINATE;
+  failed.cancelled = intake_was_cancelled(context);
   report.event_case = MILLRACE__V1__REPORT__EVENT_FAILED;
   report.failed = &failed;
   say(context, &report, "failed");

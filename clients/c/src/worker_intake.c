@@ -34,6 +34,19 @@ void intake_stop_locked(struct millrace_context *context, enum millrace_stop why
     eventfd_write(context->cancel_fd, 1);
 }
 
+void intake_stop_running_locked(struct millrace_worker *worker) {
+  for (GList *link = worker->held.head; link; link = link->next) {
+    struct millrace_context *context = link->data;
+    if (context->state == DELIVERY_RUNNING && millrace_context_cancelled(context) == MILLRACE_STOP_NONE)
+      intake_stop_locked(context, MILLRACE_STOP_SHUTDOWN);
+  }
+}
+
+bool intake_was_cancelled(const struct millrace_context *context) {
+  enum millrace_stop stop = millrace_context_cancelled(context);
+  return stop == MILLRACE_STOP_CANCEL || stop == MILLRACE_STOP_TERMINATE;
+}
+
 void intake_release_queued_locked(struct millrace_worker *worker) {
   for (struct millrace_context *context; (context = g_queue_peek_head(&worker->queue));) {
     g_queue_unlink(&worker->queue, &context->link);
@@ -78,6 +91,8 @@ static void stop_delivery_locked(struct millrace_worker *worker, const Millrace_
     intake_stop_locked(context, is_lost                                                               ? MILLRACE_STOP_LOST
                                 : command->kind == MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_TERMINATE ? MILLRACE_STOP_TERMINATE
                                                                                                       : MILLRACE_STOP_CANCEL);
+    if (command->kind == MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_TERMINATE)
+      stuck_terminated_locked(context);
     return;
   }
   g_queue_unlink(&worker->queue, &context->link);
@@ -176,6 +191,8 @@ void intake_received(void *data, struct box *take_box, const Millrace__V1__Deliv
   reports_flush_locked(worker, false);
   if (worker->session_sleeps || worker->link_is_broken || worker->is_draining || worker->is_releasing)
     worker_wake_locked(worker);
+  if (worker->is_releasing)
+    pthread_cond_broadcast(&worker->returned);
   pthread_mutex_unlock(&worker->lock);
   box_unref(take_box);
 }

@@ -79,6 +79,7 @@ static void finish_locked(struct millrace_context *context, int64_t took_us) {
   worker->running--;
   worker->orphans -= context->is_orphan;
   context->handler_is_in = false;
+  stuck_returned_locked(context);
   /* Still in the list of starts to report? The final report tells the start too. */
   if (context->link.prev || context->link.next || worker->unstarted.head == &context->link)
     g_queue_unlink(&worker->unstarted, &context->link);

@@ -44,8 +44,6 @@ void say_line(const char *text, size_t length);
 /* Stops the worker, if there is one, and waits for its end. */
 void worker_finish(void);
 void handlers_register(struct millrace_worker *worker, struct command *command);
-/* How long a handler has to obey a terminate before the process ends. */
-void handlers_watch(int64_t terminate_grace_ms);
 
 /* ---- read.c; a field that is not there reads as NULL, 0, false ---- */
 

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent.h"
-
-enum { EXIT_DISOBEYED = 75, WATCH_EVERY_MS = 50 };
 
 /* ---- what handlers have in common ---- */
 
@@ -193,66 +190,12 @@ static const struct standard_handler handlers[] = {
     {"context", run_context},
 };
 
-/* ---- a terminate that is not obeyed ----
- * libmillrace never exits by itself and can't stop a thread by force. What a C application does about a handler that ignores a
- * terminate is this: end the process, so that nothing runs any more when the server counts the job as cancelled. */
-
-struct running {
-  struct millrace_context *context;
-  int64_t terminated_us; /* when the terminate was first seen; 0: not yet */
-};
-
-static struct {
-  pthread_mutex_t lock;
-  GList *running;
-  int64_t grace_us; /* 0: nobody watches yet */
-} watched = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void *watch(void *nothing) {
-  (void)nothing;
-  for (;;) {
-    g_usleep(WATCH_EVERY_MS * 1000);
-    int64_t now_us = g_get_monotonic_time();
-    pthread_mutex_lock(&watched.lock);
-    for (GList *link = watched.running; link; link = link->next) {
-      struct running *running = link->data;
-      if (millrace_context_cancelled(running->context) != MILLRACE_STOP_TERMINATE)
-        continue;
-      if (running->terminated_us == 0)
-        running->terminated_us = now_us;
-      if (now_us - running->terminated_us < watched.grace_us)
-        continue;
-      fprintf(stderr, "job %s does not obey a terminate: the process ends\n",
-              millrace_context_delivery(running->context)->job_id);
-      _exit(EXIT_DISOBEYED);
-    }
-    pthread_mutex_unlock(&watched.lock);
-  }
-  return NULL;
-}
-
-void handlers_watch(int64_t terminate_grace_ms) {
-  pthread_mutex_lock(&watched.lock);
-  bool is_first = watched.grace_us == 0;
-  watched.grace_us = terminate_grace_ms * 1000;
-  pthread_mutex_unlock(&watched.lock);
-  if (is_first)
-    g_thread_unref(g_thread_new("watch", watch, NULL));
-}
-
 static void run(struct millrace_context *context, void *user) {
   const struct standard_handler *handler = user;
   const struct millrace_payload *payload = &millrace_context_delivery(context)->payload;
-  struct running running = {context, 0};
-  pthread_mutex_lock(&watched.lock);
-  watched.running = g_list_prepend(watched.running, &running);
-  pthread_mutex_unlock(&watched.lock);
   yajl_val value = payload->is_json && payload->data ? yajl_tree_parse(payload->data, NULL, 0) : NULL;
   handler->run(context, YAJL_IS_OBJECT(value) ? value : NULL);
   yajl_tree_free(value);
-  pthread_mutex_lock(&watched.lock);
-  watched.running = g_list_remove(watched.running, &running);
-  pthread_mutex_unlock(&watched.lock);
 }
 
 void handlers_register(struct millrace_worker *worker, struct command *command) {

@@ -4,8 +4,6 @@
 
 #include "agent.h"
 
-enum { TERMINATE_GRACE_MS = 10000 };
-
 static struct {
   pthread_mutex_t lock;
   struct millrace_worker *worker;
@@ -42,11 +40,11 @@ static struct millrace_worker_queue *queues_of(struct command *command, size_t *
 }
 
 enum millrace_code worker_start(struct command *command) {
-  int64_t terminate_grace_ms = ms_of(command->fields, "terminate_grace");
   struct millrace_worker_options options = {
       .concurrency = (uint32_t)integer_of(command->fields, "concurrency"),
       .transport = transport,
       .stop_grace_ms = ms_or_zero_of(command->fields, "stop_grace"),
+      .terminate_grace_ms = ms_or_zero_of(command->fields, "terminate_grace"),
       .log = log_news,
       .ended = log_attempt,
   };
@@ -56,7 +54,6 @@ enum millrace_code worker_start(struct command *command) {
   if (code != MILLRACE_OK)
     return code;
   handlers_register(worker, command);
-  handlers_watch(terminate_grace_ms > 0 ? terminate_grace_ms : TERMINATE_GRACE_MS);
   pthread_mutex_lock(&at_work.lock);
   at_work.worker = worker;
   at_work.thread = g_thread_new("worker", work, worker);

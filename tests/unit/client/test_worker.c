@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The worker's side of the protocol, with the server's side in the test's hands. */
 #include <glib.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "fake_server.h"
 #include "millrace.h"
@@ -342,7 +345,106 @@ static void a_stop_gives_back_what_does_not_end(void **state) {
   assert_true(fake_server_is_deregistered(fixture->server));
 }
 
-int main(void) {
+/* A worker port that refuses: neither running jobs nor unaccepted reports make a worker that stops try without a pause. */
+static void a_stop_does_not_spin_when_the_worker_port_refuses(void **state) {
+  enum { TRIES_MAX = 20 }; /* in some 5 s */
+  struct fixture *fixture = *state;
+  assert_heartbeat(fixture, 0, 0);
+  fake_server_deliver(fixture->server, 1, 1, 1, "patient");
+  assert_reports(fixture, "1: 1 started");
+  fake_server_refuse_sessions(fixture->server);
+  millrace_worker_stop(fixture->worker);
+  assert_int_equal(GPOINTER_TO_INT(g_thread_join(fixture->thread)), MILLRACE_OK);
+  fixture->thread = NULL;
+  assert_stopped_by(fixture, MILLRACE_STOP_SHUTDOWN);
+  assert_in_range(fake_server_registers(fixture->server), 1, TRIES_MAX);
+}
+
+/* ---- handlers that do not obey: in a process of their own, which ends with them ---- */
+
+enum { TERMINATE_GRACE_MS = 300 };
+
+static void stubborn(struct millrace_context *context, void *user) {
+  (void)context;
+  (void)user;
+  g_usleep((gulong)FAKE_WAIT_MS * 1000);
+}
+
+static void stop(struct millrace_context *context, void *worker) {
+  (void)context;
+  millrace_worker_stop(worker);
+}
+
+/* Runs in that process. */
+static int work_at(const char *address) {
+  struct millrace_client *client;
+  struct millrace_worker *worker;
+  struct millrace_error error;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const struct millrace_client_options options = {.address = address};
+  const struct millrace_worker_options worker_options = {
+      .transport = MILLRACE_TRANSPORT_NNG, .stop_grace_ms = MILLRACE_ZERO, .terminate_grace_ms = TERMINATE_GRACE_MS};
+  if (millrace_client_new(&options, &client, &error) != MILLRACE_OK ||
+      millrace_worker_new(client, &worker_options, &worker, &error) != MILLRACE_OK)
+    return 1;
+  millrace_worker_handle(worker, "stubborn", NULL, stubborn, NULL);
+  millrace_worker_handle(worker, "stop", NULL, stop, worker);
+  (void)!millrace_worker_run(worker, &error);
+  return 0;
+}
+
+static GPid start_worker(const struct fake_server *server) {
+  GPid pid;
+  char *argv[] = {(char *)"/proc/self/exe", (char *)fake_server_address(server), NULL};
+  assert_true(g_spawn_async(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid, NULL));
+  return pid;
+}
+
+static void assert_exits_stuck(GPid pid) {
+  int status;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), MILLRACE_EXIT_STUCK);
+}
+
+static void a_terminate_that_is_not_obeyed_ends_the_process(void **state) {
+  (void)state;
+  struct fixture fixture = {.server = fake_server_open()};
+  GPid pid = start_worker(fixture.server);
+  assert_heartbeat(&fixture, 0, 0);
+  fake_server_deliver(fixture.server, 1, 1, 1, "stubborn");
+  assert_reports(&fixture, "1: 1 started");
+  fake_server_accept(fixture.server, 1);
+  fake_server_command(fixture.server, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_TERMINATE, 1);
+  assert_exits_stuck(pid);
+  assert_true(fake_server_is_quiet(fixture.server, 500));
+  assert_false(fake_server_is_deregistered(fixture.server));
+  fake_server_close(fixture.server);
+}
+
+static void a_stop_never_gives_back_a_cancelled_job_that_still_runs(void **state) {
+  (void)state;
+  struct fixture fixture = {.server = fake_server_open()};
+  GPid pid = start_worker(fixture.server);
+  assert_heartbeat(&fixture, 0, 0);
+  fake_server_deliver(fixture.server, 1, 1, 1, "stubborn");
+  assert_reports(&fixture, "1: 1 started");
+  fake_server_deliver(fixture.server, 2, 2, 1, "stubborn");
+  assert_reports(&fixture, "2: 2 started");
+  fake_server_command(fixture.server, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_CANCEL, 1);
+  fake_server_deliver(fixture.server, 3, 3, 1, "stop");
+  assert_reports(&fixture, "3: 3 succeeded");
+  assert_reports(&fixture, "4: 2 released");
+  fake_server_accept(fixture.server, 4);
+  assert_exits_stuck(pid);
+  assert_true(fake_server_is_quiet(fixture.server, 500));
+  assert_false(fake_server_is_deregistered(fixture.server));
+  fake_server_close(fixture.server);
+}
+
+int main(int argc, char **argv) {
+  if (argc > 1)
+    return work_at(argv[1]);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {TEST(first_comes_a_heartbeat_then_reports),
                                      TEST(quick_jobs_of_a_message_are_reported_together),
@@ -356,6 +458,9 @@ int main(void) {
                                      TEST(an_unknown_task_is_released),
                                      TEST(what_a_handler_says_is_told),
                                      TEST(slow_jobs_run_side_by_side),
-                                     TEST(a_stop_gives_back_what_does_not_end)};
+                                     TEST(a_stop_gives_back_what_does_not_end),
+                                     TEST(a_stop_does_not_spin_when_the_worker_port_refuses),
+                                     cmocka_unit_test(a_terminate_that_is_not_obeyed_ends_the_process),
+                                     cmocka_unit_test(a_stop_never_gives_back_a_cancelled_job_that_still_runs)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
