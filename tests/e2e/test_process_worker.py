@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`millrace worker run`: a program per job."""
 import json
+import pathlib
 import signal
 import time
 
@@ -128,6 +129,19 @@ def is_running(pid):
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_no_program_outlives_a_worker_that_ends_by_force(server, make_process_worker, tmp_path):
+    script = f"trap '' TERM\necho $$ > {tmp_path}/pid\necho up >&2\nwhile :; do sleep 0.1; done\n"
+    worker = make_process_worker(server, {"work": script}, "--grace", "0s", "--kill-grace", "10m")
+    job = server.client.create()
+    wait_until(lambda: server.client.log(job.id) == ["up"], "it runs")
+    server.client.CancelJob(id=job.id)
+    worker.signal(signal.SIGTERM)
+    assert worker.process.wait(2 * SOON_S) == 75
+    pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "the program is gone")
+    wait_until(lambda: server.client.job(job.id).state == JobState.CANCELLED, "nothing of it runs any more")
 
 
 def test_a_timeout_kills_the_program(server, make_process_worker, tmp_path):
