@@ -66,9 +66,23 @@ func batchResult(m *pb.Batch, err error) (*Batch, error) {
 	return batchOf(m), nil
 }
 
-// CreateBatch creates a batch with its items, in chunks if they are many, and seals it unless spec says Open. A batch comes with an
-// error when an item was refused because its id or unique key is taken: that item is not a member, all others are. On any other
-// error sending the same spec again, with an ID, goes on where it ended.
+// BatchItemError is why the server refused an item, because its id or unique key is taken for instance. It is not a member then.
+type BatchItemError struct {
+	// Item is its place among those that were added, from 0.
+	Item int
+	// Err is the refusal.
+	Err error
+}
+
+// Error tells which and why.
+func (e *BatchItemError) Error() string { return fmt.Sprintf("item %d: %v", e.Item, e.Err) }
+
+// Unwrap gives the refusal.
+func (e *BatchItemError) Unwrap() error { return e.Err }
+
+// CreateBatch creates a batch with its items, in chunks if they are many, and seals it unless spec says Open. When items were refused
+// the batch comes with an error that joins a BatchItemError for each (errors.As finds the first, Unwrap() []error has all): those are
+// not members, all others are. On any other error sending the same spec again, with an ID, goes on where it ended.
 func (c *Client) CreateBatch(ctx context.Context, spec BatchSpec) (*Batch, error) {
 	request, err := c.batchRequest(spec)
 	if err != nil {
@@ -93,28 +107,31 @@ func (c *Client) CreateBatch(ctx context.Context, spec BatchSpec) (*Batch, error
 	}
 	request.Items, request.Seal = writer.chunk.jobs, held == nil && !spec.Open
 	response, err := invoke(ctx, c, c.batches.CreateBatch, request)
+	var refused []error
+	if err == nil {
+		refused, err = writer.taken(response.GetOutcomes(), response.GetExisting())
+	}
 	if err != nil {
 		writer.end(err)
 		return nil, err
 	}
-	fault := writer.taken(response.GetOutcomes())
 	writer.batch = batchOf(response.GetBatch())
 	writer.number = 2
 	if held == nil {
-		return writer.batch, fault
+		return writer.batch, errors.Join(refused...)
 	}
-	writer.chunk.add(held, writer.added)
+	writer.chunk.add(held, writer.added-1)
 	for item, more := next(); more; item, more = next() {
-		if err := writer.Add(item); err != nil {
-			return writer.batch, err
+		more, err := writer.add(item)
+		refused = append(refused, more...)
+		if err != nil {
+			writer.end(err)
+			return writer.batch, errors.Join(append(refused, err)...)
 		}
 	}
-	finish := writer.Seal
-	if spec.Open {
-		finish = writer.Flush
-	}
-	batch, err := finish()
-	return batch, errors.Join(fault, err)
+	batch, more, err := writer.finish(!spec.Open)
+	refused = append(refused, more...)
+	return batch, errors.Join(append(refused, err)...)
 }
 
 func (c *Client) batchRequest(spec BatchSpec) (*pb.CreateBatchRequest, error) {
@@ -160,16 +177,23 @@ func (c *Client) WriteBatch(ctx context.Context, batch *Batch) *BatchWriter {
 	return &BatchWriter{client: c, ctx: ctx, batch: batch, number: batch.LastChunk + 1}
 }
 
-// Add adds one item. An error may be about an item added before: items travel in chunks.
+// Add adds one item. An error may be about items added before, as items travel in chunks: a BatchItemError for each that the server
+// refused, which keeps no other item from being added.
 func (w *BatchWriter) Add(item *JobSpec) error {
+	refused, err := w.add(item)
+	return errors.Join(append(refused, err)...)
+}
+
+// add keeps apart what was refused, and what stops the writer.
+func (w *BatchWriter) add(item *JobSpec) (refused []error, err error) {
 	held, err := w.gather(item)
 	if err != nil || held == nil {
-		return err
+		return nil, err
 	}
-	if err = w.send(false); w.broken == nil {
+	if refused, err = w.send(false); err == nil {
 		w.chunk.add(held, w.added-1)
 	}
-	return err
+	return refused, err
 }
 
 // gather puts an item into the chunk, or returns it because it does not fit any more; it counts as added either way.
@@ -195,23 +219,27 @@ func (w *BatchWriter) gather(item *JobSpec) (held *pb.JobSpec, err error) {
 	return nil, nil
 }
 
-// taken takes note that the chunk was taken, and returns the first refusal of an item.
-func (w *BatchWriter) taken(outcomes []*pb.CreateOutcome) error {
-	var fault error
+// taken takes note that the chunk was taken, and returns the refusals of items. A chunk that was taken before has no outcomes.
+func (w *BatchWriter) taken(outcomes []*pb.CreateOutcome, before bool) (refused []error, err error) {
+	if !before {
+		if err := checkCount(outcomes, len(w.chunk.jobs)); err != nil {
+			return nil, err
+		}
+	}
 	for i, outcome := range outcomes {
 		err := outcomeError(outcome.GetError(), i, fmt.Sprintf("items[%d]", w.chunk.places[i]))
 		w.ends[i](err)
-		if fault == nil {
-			fault = err
+		if err != nil {
+			refused = append(refused, &BatchItemError{Item: w.chunk.places[i], Err: err})
 		}
 	}
-	for _, end := range w.ends[len(outcomes):len(w.chunk.jobs)] { // a chunk that was taken before has no outcomes
+	for _, end := range w.ends[len(outcomes):len(w.chunk.jobs)] {
 		end(nil)
 	}
 	w.ends = w.ends[len(w.chunk.jobs):]
 	w.number++
 	w.chunk.reset()
-	return fault
+	return refused, nil
 }
 
 // end closes the spans of what is not sent any more.
@@ -222,39 +250,46 @@ func (w *BatchWriter) end(err error) {
 	w.ends = nil
 }
 
-// Flush sends what was gathered and tells how the batch stands.
+// Flush sends what was gathered and tells how the batch stands. Its error is like that of Add.
 func (w *BatchWriter) Flush() (*Batch, error) {
+	batch, refused, err := w.finish(false)
+	return batch, errors.Join(append(refused, err)...)
+}
+
+// Seal sends what was gathered: no more items will come, and the batch ends when its members have. Its error is like that of Add.
+func (w *BatchWriter) Seal() (*Batch, error) {
+	batch, refused, err := w.finish(true)
+	return batch, errors.Join(append(refused, err)...)
+}
+
+func (w *BatchWriter) finish(seal bool) (batch *Batch, refused []error, err error) {
+	if len(w.chunk.jobs) == 0 && seal {
+		batch, err = w.client.SealBatch(w.ctx, w.batch.ID)
+		return batch, nil, err
+	}
 	if len(w.chunk.jobs) > 0 {
-		if err := w.send(false); err != nil {
-			return w.batch, err
+		if refused, err = w.send(seal); err != nil {
+			return w.batch, nil, err
 		}
 	}
-	return w.client.GetBatch(w.ctx, w.batch.ID)
+	batch, err = w.client.GetBatch(w.ctx, w.batch.ID)
+	return batch, refused, err
 }
 
-// Seal sends what was gathered: no more items will come, and the batch ends when its members have.
-func (w *BatchWriter) Seal() (*Batch, error) {
-	if len(w.chunk.jobs) == 0 {
-		return w.client.SealBatch(w.ctx, w.batch.ID)
-	}
-	if err := w.send(true); err != nil {
-		return w.batch, err
-	}
-	return w.client.GetBatch(w.ctx, w.batch.ID)
-}
-
-func (w *BatchWriter) send(last bool) error {
+func (w *BatchWriter) send(last bool) (refused []error, err error) {
 	if w.broken != nil {
-		return w.broken
+		return nil, w.broken
 	}
 	request := &pb.AddBatchItemsRequest{BatchId: w.batch.ID, Chunk: uint32(w.number), Items: w.chunk.jobs, Last: last}
 	response, err := w.client.addChunk(w.ctx, request)
+	if err == nil {
+		refused, err = w.taken(response.GetOutcomes(), response.GetRepeatedChunk())
+	}
 	if err != nil {
 		w.broken = err
 		w.end(err)
-		return err
 	}
-	return w.taken(response.GetOutcomes())
+	return refused, err
 }
 
 // AddBatchItems adds one chunk under a number of the caller's (1, 2, … without a gap over the batch's life), and tells the outcome of
@@ -280,6 +315,9 @@ func (c *Client) AddBatchItems(ctx context.Context, id string, number int, last 
 	}
 	if response.GetRepeatedChunk() {
 		return nil, nil
+	}
+	if fault = checkCount(response.GetOutcomes(), len(items)); fault != nil {
+		return nil, fault
 	}
 	for i, outcome := range response.GetOutcomes() {
 		outcomes[i] = outcomeOf(outcome, i, fmt.Sprintf("items[%d]", i), request.Items[i].Id)

@@ -4,7 +4,6 @@ package millrace
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -111,11 +110,22 @@ func (c *Client) createChunk(ctx context.Context, chunk *chunk, outcomes []Outco
 	if err != nil {
 		return err
 	}
+	if err := checkCount(response.GetOutcomes(), len(chunk.jobs)); err != nil {
+		return err
+	}
 	for i, outcome := range response.GetOutcomes() {
 		at := chunk.places[i]
 		outcomes[at] = outcomeOf(outcome, i, fmt.Sprintf("jobs[%d]", at), chunk.jobs[i].Id)
 	}
 	return nil
+}
+
+// checkCount refuses an answer that is about more or fewer jobs than were sent: nobody knows then what became of which.
+func checkCount(outcomes []*pb.CreateOutcome, jobs int) error {
+	if len(outcomes) == jobs {
+		return nil
+	}
+	return &Error{Kind: ErrInternal, Message: fmt.Sprintf("the server's answer has %d outcomes for %d jobs", len(outcomes), jobs)}
 }
 
 func outcomeOf(message *pb.CreateOutcome, i int, as, id string) Outcome {
@@ -224,8 +234,8 @@ func (c *Client) createTogether(batch []*pendingCreate) {
 		request.Jobs[i] = pending.job
 	}
 	response, err := c.jobs.CreateJobs(ctx, request)
-	if err == nil && len(response.GetOutcomes()) != len(batch) {
-		err = errors.New("the server's answer has not as many outcomes as there were jobs")
+	if err == nil {
+		err = checkCount(response.GetOutcomes(), len(batch))
 	}
 	for i, pending := range batch {
 		if err != nil {

@@ -395,3 +395,35 @@ func TestServerStreamLeftEarly(t *testing.T) {
 		t.Fatalf("the queues are %v", queues)
 	}
 }
+
+// Items that the server refuses keep none of the others out, in whatever chunk they are, and each is told.
+func TestServerBatchWithRefusedItems(t *testing.T) {
+	client := newClient(t)
+	refused := []int{7, 1500, 2400}
+	items := func(yield func(*millrace.JobSpec) bool) {
+		for i := range 2500 {
+			key := fmt.Sprint("key-", i)
+			if slices.Contains(refused, i) {
+				key = "key-3"
+			}
+			if !yield(millrace.NewJob("x", i, millrace.WithQueue("batch-refused"), millrace.WithUniqueKey(millrace.UniqueKey{Key: key}))) {
+				return
+			}
+		}
+	}
+	batch, err := client.CreateBatch(within(t), millrace.BatchSpec{Items: items})
+	if batch == nil || batch.Total != 2500-len(refused) || batch.State != "sealed" || !errors.Is(err, millrace.ErrJobExists) {
+		t.Fatalf("%+v (%v)", batch, err)
+	}
+	var told []int
+	for _, fault := range err.(interface{ Unwrap() []error }).Unwrap() {
+		var item *millrace.BatchItemError
+		if !errors.As(fault, &item) {
+			t.Fatal(fault)
+		}
+		told = append(told, item.Item)
+	}
+	if !slices.Equal(told, refused) {
+		t.Fatalf("told are %v", told)
+	}
+}

@@ -3,7 +3,9 @@
 package millrace
 
 import (
+	"cmp"
 	"maps"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -74,16 +76,27 @@ func (s *JobSpec) check() error {
 		{"job.unique_key.key", m.UniqueKey.GetKey()}, {"job.concurrency_key.key", m.ConcurrencyKey.GetKey()},
 		{"job.traceparent", m.Traceparent}, {"job.tracestate", m.Tracestate},
 	} {
-		if !utf8.ValidString(text.value) {
-			return invalid(text.field, "%s is not valid UTF-8", text.field)
+		if fault := textFault(text.value); fault != "" {
+			return invalid(text.field, "%s %s", text.field, fault)
 		}
 	}
 	for key, value := range m.Labels {
-		if !utf8.ValidString(key) || !utf8.ValidString(value) {
-			return invalid("job.labels", "job.labels: the label %q is not valid UTF-8", key)
+		if fault := cmp.Or(textFault(key), textFault(value)); fault != "" {
+			return invalid("job.labels", "job.labels: the label %q %s", key, fault)
 		}
 	}
 	return nil
+}
+
+// textFault is what keeps a text from travelling; "": nothing.
+func textFault(text string) string {
+	switch {
+	case !utf8.ValidString(text):
+		return "is not valid UTF-8"
+	case strings.ContainsRune(text, 0):
+		return "contains a NUL character"
+	}
+	return ""
 }
 
 // WithID names the job: a UUID, such as the id of an outbox row. Creating it again answers with the job that is there.

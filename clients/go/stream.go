@@ -214,6 +214,9 @@ func (s *createStream) receive(stream jobStream) error {
 	if err != nil {
 		return err
 	}
+	if err := checkCount(response.GetOutcomes(), len(oldest.chunk.jobs)); err != nil {
+		return err
+	}
 	for i, outcome := range response.GetOutcomes() {
 		at := oldest.chunk.places[i]
 		oldest.items[at].outcome = outcomeOf(outcome, i, fmt.Sprintf("jobs[%d]", oldest.first+at), oldest.chunk.jobs[i].Id)

@@ -25,6 +25,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
   struct fixture *fixture = *state;
+  fake_server_hold_creates(fixture->server, false);
   millrace_client_free(fixture->client);
   fake_server_close(fixture->server);
   g_free(fixture);

@@ -367,7 +367,7 @@ enum { TERMINATE_GRACE_MS = 300 };
 static void stubborn(struct millrace_context *context, void *user) {
   (void)context;
   (void)user;
-  g_usleep((gulong)FAKE_WAIT_MS * 1000);
+  g_usleep((gulong)FAKE_WAIT_MS * 2000);
 }
 
 static void stop(struct millrace_context *context, void *worker) {
@@ -402,7 +402,11 @@ static GPid start_worker(const struct fake_server *server) {
 
 static void assert_exits_stuck(GPid pid) {
   int status;
-  assert_int_equal(waitpid(pid, &status, 0), pid);
+  int64_t end_us = g_get_monotonic_time() + (int64_t)FAKE_WAIT_MS * 1000;
+  while (waitpid(pid, &status, WNOHANG) == 0) {
+    assert_true(g_get_monotonic_time() < end_us);
+    g_usleep(10000);
+  }
   assert_true(WIFEXITED(status));
   assert_int_equal(WEXITSTATUS(status), MILLRACE_EXIT_STUCK);
 }
