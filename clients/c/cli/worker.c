@@ -159,7 +159,7 @@ static int run_run(struct cli *cli, int argc, char **argv) {
     return CLI_USAGE;
   }
   catch_signals(worker);
-  at_quick_exit(process_kill_all);
+  (void)at_quick_exit(process_kill_all); /* there is room for 32 */
   enum millrace_code code = millrace_worker_run(worker, &error);
   int exit_code = code == MILLRACE_OK ? CLI_OK : cli_explain(&error);
   /* A second signal may come while handlers return. */

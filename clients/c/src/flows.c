@@ -202,7 +202,7 @@ enum millrace_code millrace_batch_add(struct millrace_client *client, const char
     code = stream_read(stream, &box, &response, error);
   if (code == MILLRACE_OK && !response)
     code = fault_set(error, MILLRACE_UNAVAILABLE, NULL, "the server has ended the stream");
-  if (code == MILLRACE_OK)
+  if (code == MILLRACE_OK && response)
     code = convert_give_outcomes(box, response->outcomes, response->n_outcomes, response->repeated_chunk ? 0 : count,
                                  out_outcomes, error);
   stream_free(stream);

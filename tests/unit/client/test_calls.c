@@ -130,7 +130,7 @@ static int use_in_child(struct millrace_client *client) {
     const struct millrace_job_spec spec = {.task = "x"};
     struct millrace_error error;
     struct millrace_job *job;
-    struct millrace_job_stream *stream;
+    struct millrace_job_stream *stream = NULL;
     int calls = 0;
     alarm(HANGS_S);
     bool all_fail = millrace_job_create(client, &spec, &job, &error) == MILLRACE_FAILED_PRECONDITION &&
