@@ -244,8 +244,11 @@ static void what_has_waited_too_long_is_not_sent(void **state) {
   create_behind_one(fixture, 2500, NULL);
   wait_for_all(fixture, 2501);
   assert_all_end_with(fixture, MILLRACE_DEADLINE_EXCEEDED);
-  const struct told *last = fixture->told->pdata[2500];
-  assert_non_null(strstr(last->message, "was not sent"));
+  /* Those that were asked for a moment after the first may go out with the next call, 1,000 at most. */
+  unsigned not_sent = 0;
+  for (unsigned i = 0; i < fixture->told->len; i++)
+    not_sent += strstr(((struct told *)fixture->told->pdata[i])->message, "was not sent") != NULL;
+  assert_in_range(not_sent, 1500, 2500);
 }
 
 /* It has waited for no call, so it is not late; nor would its creator be called back amid its own call. */
