@@ -379,8 +379,8 @@ func (*JobSpec_ExpiresIn) isJobSpec_Expiry() {}
 // Why an attempt or a job failed.
 type JobError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What kind, at most 256 bytes: the exception's class, or one the server gives: TIMEOUT, DEADLINE, WORKER_LOST, UNKNOWN_TASK,
-	// RELEASED, CHAIN_STEP_FAILED, PURGED.
+	// What kind, at most 256 bytes: the exception's class, or one the server gives: TIMEOUT, DEADLINE, EXPIRED, CANCELLED, WORKER_LOST,
+	// UNKNOWN_TASK, FAILED, CHAIN_STEP_FAILED, CHAIN_STEP_REMOVED, PURGED.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// For people, at most 4 KiB.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`

@@ -1078,13 +1078,13 @@ type UpdateJobRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// UNSPECIFIED: stays.
 	Priority JobPriority `protobuf:"varint,2,opt,name=priority,proto3,enum=millrace.v1.JobPriority" json:"priority,omitempty"`
-	// Earlier than now: now.
+	// Earlier than now: now. A later step of a chain starts then at the earliest, in place of its delay.
 	RunAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=run_at,json=runAt,proto3" json:"run_at,omitempty"`
 	// Must be in the future.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Must be in the future.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// Replaces the job's own policy.
+	// Replaces the policy of its own that the job has, if any; what it leaves unset is as the job was created with.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,6,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
 	// Replaces all labels, if set.
 	Labels        *Labels `protobuf:"bytes,7,opt,name=labels,proto3" json:"labels,omitempty"`
@@ -1516,7 +1516,7 @@ type RetryJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many start anew.
 	Retried uint32 `protobuf:"varint,1,opt,name=retried,proto3" json:"retried,omitempty"`
-	// How many could not (their unique key is taken).
+	// How many could not: their unique key is taken, or the step before in their chain did not succeed.
 	Refused uint32 `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
 	// There are others: call again.
 	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`

@@ -63,7 +63,8 @@ type JobServiceClient interface {
 	RetryJob(ctx context.Context, in *RetryJobRequest, opts ...grpc.CallOption) (*RetryJobResponse, error)
 	// Changes a waiting job; FAILED_PRECONDITION when it runs or has ended.
 	UpdateJob(ctx context.Context, in *UpdateJobRequest, opts ...grpc.CallOption) (*UpdateJobResponse, error)
-	// Removes an ended job; FAILED_PRECONDITION otherwise.
+	// Removes an ended job; FAILED_PRECONDITION otherwise, while its chain or batch is open, and while its unique key is held for a
+	// period.
 	DeleteJob(ctx context.Context, in *DeleteJobRequest, opts ...grpc.CallOption) (*DeleteJobResponse, error)
 	// CancelJob for up to 10,000 matches; `more` tells that there are others.
 	CancelJobs(ctx context.Context, in *CancelJobsRequest, opts ...grpc.CallOption) (*CancelJobsResponse, error)
@@ -248,7 +249,8 @@ type JobServiceServer interface {
 	RetryJob(context.Context, *RetryJobRequest) (*RetryJobResponse, error)
 	// Changes a waiting job; FAILED_PRECONDITION when it runs or has ended.
 	UpdateJob(context.Context, *UpdateJobRequest) (*UpdateJobResponse, error)
-	// Removes an ended job; FAILED_PRECONDITION otherwise.
+	// Removes an ended job; FAILED_PRECONDITION otherwise, while its chain or batch is open, and while its unique key is held for a
+	// period.
 	DeleteJob(context.Context, *DeleteJobRequest) (*DeleteJobResponse, error)
 	// CancelJob for up to 10,000 matches; `more` tells that there are others.
 	CancelJobs(context.Context, *CancelJobsRequest) (*CancelJobsResponse, error)

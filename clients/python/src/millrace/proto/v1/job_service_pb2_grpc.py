@@ -184,7 +184,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Removes an ended job; FAILED_PRECONDITION otherwise.
+        """Removes an ended job; FAILED_PRECONDITION otherwise, while its chain or batch is open, and while its unique key is held for a
+        period.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
