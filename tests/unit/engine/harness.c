@@ -241,6 +241,14 @@ void harness_close(struct harness *harness) {
   arena_free(harness->arena);
 }
 
+const Millrace__V1__QueueCounts *harness_counts(struct harness *harness, char *queue) {
+  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
+  message.name = queue;
+  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
+  assert_non_null(response);
+  return response->queue->counts;
+}
+
 struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency) {
   return harness_add_worker_for(harness, queue, "*", concurrency, 0);
 }
@@ -279,17 +287,21 @@ void harness_report(struct harness *harness, const struct id *session, const Mil
     step(harness);
 }
 
+void harness_report_one(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery,
+                        Millrace__V1__Report *report) {
+  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
+  report->job_id = job;
+  report->delivery = delivery;
+  reports.report_seq = report_seq;
+  reports.n_reports = 1;
+  reports.reports = &report;
+  harness_report(harness, session, &reports);
+}
+
 void harness_succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery) {
   Millrace__V1__Succeeded succeeded = MILLRACE__V1__SUCCEEDED__INIT;
   Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
-  Millrace__V1__Report *list[] = {&report};
-  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
-  report.job_id = job;
-  report.delivery = delivery;
   report.event_case = MILLRACE__V1__REPORT__EVENT_SUCCEEDED;
   report.succeeded = &succeeded;
-  reports.report_seq = report_seq;
-  reports.n_reports = 1;
-  reports.reports = list;
-  harness_report(harness, session, &reports);
+  harness_report_one(harness, session, report_seq, job, delivery, &report);
 }

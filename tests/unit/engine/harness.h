@@ -16,6 +16,7 @@
 
 #include "core/limits.h"
 #include "engine/engine.h"
+#include "millrace/v1/queue_service.pb-c.h"
 #include "millrace/v1/worker_service.pb-c.h"
 
 #define HARNESS_START_MS INT64_C(1772323200000)
@@ -49,11 +50,16 @@ const void *harness_call(struct harness *harness, const char *method, const Prot
 /* Two calls in one turn, of an engine that is stepped. */
 void harness_call_both(struct harness *harness, const char *const methods[2], const ProtobufCMessage *const messages[2],
                        const void *out_responses[2]);
+/* How many jobs a queue has in each state. */
+const Millrace__V1__QueueCounts *harness_counts(struct harness *harness, char *queue);
 /* Registers a worker for all tasks of a queue and joins it to its session by connection 1. */
 struct id harness_add_worker(struct harness *harness, char *queue, uint32_t concurrency);
 struct id harness_add_worker_for(struct harness *harness, char *queue, char *task, uint32_t concurrency, uint32_t prefetch);
 /* The worker says this; an engine that is stepped does a turn. */
 void harness_report(struct harness *harness, const struct id *session, const Millrace__V1__Reports *reports);
+/* ... of this delivery, in one report. */
+void harness_report_one(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery,
+                        Millrace__V1__Report *report);
 void harness_succeed(struct harness *harness, const struct id *session, uint64_t report_seq, char *job, uint32_t delivery);
 
 /* A call of a server stream. */

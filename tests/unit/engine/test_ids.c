@@ -44,14 +44,6 @@ static const Millrace__V1__Job *get(struct harness *harness, char *id) {
   return response ? response->job : NULL;
 }
 
-static uint64_t count_pending(struct harness *harness) {
-  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
-  message.name = "default";
-  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
-  assert_non_null(response);
-  return response->queue->counts->pending;
-}
-
 /* A job that has ended and is older than a tombstone gets, and one that stands in the way of what is created then. */
 static void open_with_an_old_job(struct harness *harness) {
   harness_open_stepped(harness);
@@ -65,10 +57,10 @@ static void check_that_it_is_gone(struct harness *harness) {
   harness_settle(harness);
   harness_check_store(harness);
   assert_null(get(harness, reused));
-  assert_int_equal(count_pending(harness), 1);
+  assert_int_equal(harness_counts(harness, "default")->pending, 1);
   create(harness, reused, "");
   assert_int_equal(get(harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_PENDING);
-  assert_int_equal(count_pending(harness), 2);
+  assert_int_equal(harness_counts(harness, "default")->pending, 2);
   harness_check_store(harness);
   harness_add_worker(harness, "default", 10);
   assert_int_equal(get(harness, reused)->state, MILLRACE__V1__JOB_STATE__JOB_STATE_RUNNING);

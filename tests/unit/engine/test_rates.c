@@ -36,14 +36,6 @@ static void create_jobs(struct harness *harness) {
   assert_non_null(harness_call(harness, "JobService/CreateJobs", &message.base));
 }
 
-static uint64_t count_running(struct harness *harness) {
-  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
-  message.name = "default";
-  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
-  assert_non_null(response);
-  return response->queue->counts->running;
-}
-
 static void test_an_update_gives_back_nothing_that_was_used_up(void **state) {
   (void)state;
   struct harness harness;
@@ -51,17 +43,17 @@ static void test_an_update_gives_back_nothing_that_was_used_up(void **state) {
   update(&harness, 1, 100);
   create_jobs(&harness);
   harness_add_worker(&harness, "default", JOBS);
-  assert_int_equal(count_running(&harness), BURST);
+  assert_int_equal(harness_counts(&harness, "default")->running, BURST);
   update(&harness, 1, 200);
   harness_settle(&harness);
-  assert_int_equal(count_running(&harness), BURST);
+  assert_int_equal(harness_counts(&harness, "default")->running, BURST);
   harness_pass(&harness, SECOND_MS + 1);
-  assert_int_equal(count_running(&harness), BURST + 1);
+  assert_int_equal(harness_counts(&harness, "default")->running, BURST + 1);
   update(&harness, 2, 200);
   harness_settle(&harness);
-  assert_int_equal(count_running(&harness), BURST + 1);
+  assert_int_equal(harness_counts(&harness, "default")->running, BURST + 1);
   harness_pass(&harness, SECOND_MS + 1);
-  assert_int_equal(count_running(&harness), BURST + 3);
+  assert_int_equal(harness_counts(&harness, "default")->running, BURST + 3);
   harness_close(&harness);
 }
 

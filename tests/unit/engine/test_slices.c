@@ -41,17 +41,9 @@ static void create_jobs(struct harness *harness) {
     assert_non_null(harness_call(harness, "JobService/CreateJobs", &message.base));
 }
 
-static uint64_t count_running(struct harness *harness) {
-  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
-  message.name = "default";
-  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
-  assert_non_null(response);
-  return response->queue->counts->running;
-}
-
 static void wait_for_running(struct harness *harness, uint64_t count) {
   const gint64 until_us = g_get_monotonic_time() + PATIENCE_S * G_USEC_PER_SEC;
-  while (count_running(harness) != count) {
+  while (harness_counts(harness, "default")->running != count) {
     assert_true(g_get_monotonic_time() < until_us);
     g_usleep(1000);
   }
@@ -113,17 +105,9 @@ static void create_chains(struct harness *harness, Millrace__V1__JobSpec *first)
     assert_non_null(harness_call(harness, "ChainService/CreateChain", &message.base));
 }
 
-static uint64_t count_blocked(struct harness *harness) {
-  Millrace__V1__GetQueueRequest message = MILLRACE__V1__GET_QUEUE_REQUEST__INIT;
-  message.name = "default";
-  const Millrace__V1__GetQueueResponse *response = harness_call(harness, "QueueService/GetQueue", &message.base);
-  assert_non_null(response);
-  return response->queue->counts->blocked;
-}
-
 static void wait_for_no_blocked(struct harness *harness) {
   const gint64 until_us = g_get_monotonic_time() + PATIENCE_S * G_USEC_PER_SEC;
-  while (count_blocked(harness)) {
+  while (harness_counts(harness, "default")->blocked) {
     assert_true(g_get_monotonic_time() < until_us);
     g_usleep(1000);
   }
@@ -142,7 +126,7 @@ static void a_purge_of_chains_is_no_long_turn(void **state) {
   const Millrace__V1__PurgeQueueResponse *response = harness_call(&harness, "QueueService/PurgeQueue", &message.base);
   assert_non_null(response);
   assert_int_equal(response->purged, CHAINS);
-  assert_int_equal(count_blocked(&harness), 0);
+  assert_int_equal(harness_counts(&harness, "default")->blocked, 0);
   assert_int_equal(count_big_writes(&harness), before);
   harness_close(&harness);
 }

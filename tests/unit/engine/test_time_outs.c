@@ -45,16 +45,9 @@ static void assert_timed_out(struct harness *harness, char *id) {
 static void start(struct harness *harness, const struct id *session, uint64_t report_seq, char *id) {
   Millrace__V1__Started started = MILLRACE__V1__STARTED__INIT;
   Millrace__V1__Report report = MILLRACE__V1__REPORT__INIT;
-  Millrace__V1__Report *list[] = {&report};
-  Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
-  report.job_id = id;
-  report.delivery = 1;
   report.event_case = MILLRACE__V1__REPORT__EVENT_STARTED;
   report.started = &started;
-  reports.report_seq = report_seq;
-  reports.n_reports = 1;
-  reports.reports = list;
-  harness_report(harness, session, &reports);
+  harness_report_one(harness, session, report_seq, id, 1, &report);
 }
 
 /* It holds but this one. */
