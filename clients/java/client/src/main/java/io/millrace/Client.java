@@ -16,7 +16,11 @@ import io.millrace.proto.v1.WatchJobsRequest;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -85,7 +89,10 @@ public final class Client implements AutoCloseable {
     }
   }
 
-  /** Creates many jobs in as few calls as possible; the outcomes are in the order of the specs. */
+  /**
+   * Creates many jobs in as few calls as possible; the outcomes are in the order of the specs. A job that can't be written has an
+   * outcome that says so, and the others are sent.
+   */
   public List<Outcome> createAll(Collection<JobSpec> jobs) {
     return Rpc.await(createAllAsync(jobs));
   }
@@ -98,24 +105,35 @@ public final class Client implements AutoCloseable {
     JobSpec first = jobs.iterator().next();
     Telemetry.Creation creation = telemetry.creating(first.task, specs.queueOf(first), jobs.size());
     List<io.millrace.proto.v1.JobSpec> messages = new ArrayList<>(jobs.size());
-    try {
-      for (JobSpec job : jobs) {
+    Map<Integer, Outcome> refused = new HashMap<>();
+    for (JobSpec job : jobs) {
+      try {
         messages.add(specs.job(job, creation));
+      } catch (MillraceException failure) {
+        Outcome outcome = new Outcome(job.id == null ? "" : job.id, false, Optional.of(failure));
+        refused.put(messages.size() + refused.size(), outcome);
       }
-    } catch (MillraceException refused) {
-      creation.end(refused);
-      return CompletableFuture.failedFuture(refused);
     }
     CompletableFuture<List<Outcome>> all = CompletableFuture.completedFuture(new ArrayList<>(jobs.size()));
     for (List<io.millrace.proto.v1.JobSpec> group : Coalescer.groups(messages, Coalescer.JOBS_MAX)) {
       all = all.thenCompose(done -> Coalescer.bulk(rpc, group).thenApply(outcomes -> joined(done, outcomes)));
     }
-    return all.whenComplete((outcomes, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+    return all.thenApply(outcomes -> inOrder(outcomes.iterator(), refused, jobs.size()))
+        .whenComplete((outcomes, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
   }
 
   private static List<Outcome> joined(List<Outcome> done, List<Outcome> more) {
     done.addAll(more);
     return done;
+  }
+
+  /** What the server answered, and between it, by their place, the jobs that were not sent. */
+  private static List<Outcome> inOrder(Iterator<Outcome> answered, Map<Integer, Outcome> refused, int count) {
+    List<Outcome> outcomes = new ArrayList<>(count);
+    for (int place = 0; place < count; place++) {
+      outcomes.add(refused.containsKey(place) ? refused.get(place) : answered.next());
+    }
+    return outcomes;
   }
 
   /** Opens a stream of creates: for many jobs, the fastest way. */

@@ -9,6 +9,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 
 /**
@@ -113,14 +114,25 @@ final class Coalescer {
   static CompletableFuture<List<Outcome>> bulk(Rpc rpc, List<io.millrace.proto.v1.JobSpec> specs) {
     CreateJobsRequest request = CreateJobsRequest.newBuilder().addAllJobs(specs).build();
     return rpc.call(JobServiceGrpc.getCreateJobsMethod(), request, Errors.About.JOB)
-        .thenApply(answer -> answer.getOutcomesList().stream().map(Coalescer::outcome).toList());
+        .thenApply(answer -> outcomes(specs, answer.getOutcomesList()));
+  }
+
+  /** As many as there are specs: if the server answered another number, nobody knows whose each is, and all have failed. */
+  static List<Outcome> outcomes(List<io.millrace.proto.v1.JobSpec> specs, List<CreateOutcome> answered) {
+    if (answered.size() == specs.size()) {
+      return answered.stream().map(Coalescer::outcome).toList();
+    }
+    String message = "the server's answer has " + answered.size() + " outcomes for " + specs.size() + " jobs";
+    return specs.stream()
+        .map(spec -> new Outcome(spec.getId(), false, Optional.of(Errors.internal(message))))
+        .toList();
   }
 
   static Outcome outcome(CreateOutcome outcome) {
     return new Outcome(
         outcome.getId(),
         outcome.getExisting(),
-        outcome.hasError() ? java.util.Optional.of(Errors.from(outcome.getError())) : java.util.Optional.empty());
+        outcome.hasError() ? Optional.of(Errors.from(outcome.getError())) : Optional.empty());
   }
 
   /** Cuts a list into calls that the server takes. */

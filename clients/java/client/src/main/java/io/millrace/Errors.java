@@ -71,6 +71,10 @@ final class Errors {
     return new UnavailableException(new MillraceException.Details(ErrorCode.UNAVAILABLE, message));
   }
 
+  static MillraceException internal(String message) {
+    return new MillraceException(new MillraceException.Details(ErrorCode.INTERNAL, message));
+  }
+
   private static MillraceException build(Status.Code code, String message, List<Any> anys, About about, Throwable cause) {
     var details = new MillraceException.Details(codeOf(code), message).cause(cause);
     for (Any any : anys) {

@@ -137,8 +137,9 @@ public final class JobStream implements AutoCloseable {
     failures = 0;
     answers++;
     List<Item> message = inFlight.remove();
+    List<Outcome> outcomes = Coalescer.outcomes(message.stream().map(Item::spec).toList(), response.getOutcomesList());
     for (int i = 0; i < message.size(); i++) {
-      Outcome outcome = Coalescer.outcome(response.getOutcomes(i));
+      Outcome outcome = outcomes.get(i);
       CompletableFuture<Created> future = message.get(i).future;
       outcome.error().ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
     }

@@ -16,7 +16,7 @@ final class SpecWriter {
 
   /** A job to create, with an id, so that it can be sent again. */
   io.millrace.proto.v1.JobSpec job(JobSpec spec, Telemetry.Creation creation) {
-    var message = write(spec, queueOf(spec, null)).setId(Ids.orMake(spec.id));
+    var message = write(spec, queueOf(spec, null)).setId(text("id", Ids.orMake(spec.id)));
     trace(message, spec, creation);
     return message.build();
   }
@@ -30,7 +30,7 @@ final class SpecWriter {
    */
   io.millrace.proto.v1.JobSpec member(String flow, JobSpec spec, JobSpec defaults, Telemetry.Creation creation) {
     String id = flow != null && spec.id == null ? "" : Ids.orMake(spec.id);
-    var message = write(spec, queueOf(spec, defaults)).setId(id);
+    var message = write(spec, queueOf(spec, defaults)).setId(text("id", id));
     trace(message, spec, creation);
     return message.build();
   }
@@ -39,7 +39,7 @@ final class SpecWriter {
   io.millrace.proto.v1.JobSpec template(JobSpec spec) {
     var message = write(spec, queueOf(spec, null));
     if (spec.id != null) {
-      message.setId(spec.id); // the server says that it must not be there
+      message.setId(text("id", spec.id)); // the server says that it must not be there
     }
     trace(message, spec, NoTelemetry.INSTANCE);
     return message.build();
@@ -62,7 +62,8 @@ final class SpecWriter {
 
   private static void trace(io.millrace.proto.v1.JobSpec.Builder message, JobSpec spec, Telemetry.Creation creation) {
     if (spec.traceparent != null) {
-      message.setTraceparent(spec.traceparent).setTracestate(spec.tracestate == null ? "" : spec.tracestate);
+      message.setTraceparent(text("traceparent", spec.traceparent));
+      message.setTracestate(spec.tracestate == null ? "" : text("tracestate", spec.tracestate));
     } else {
       message.setTraceparent(creation.traceparent()).setTracestate(creation.tracestate());
     }
@@ -70,7 +71,8 @@ final class SpecWriter {
 
   private io.millrace.proto.v1.JobSpec.Builder write(JobSpec spec, String queue) {
     var message = io.millrace.proto.v1.JobSpec.newBuilder();
-    message.setTask(spec.task).setQueue(queue).putAllLabels(spec.labels).setWantsPreviousResult(spec.wantsPreviousResult);
+    message.setTask(text("task", spec.task)).setQueue(text("queue", queue)).setWantsPreviousResult(spec.wantsPreviousResult);
+    spec.labels.forEach((key, value) -> message.putLabels(text("labels", key), text("labels", value)));
     Payload payload = encode(spec.payload);
     if (!payload.isEmpty()) {
       message.setPayload(Convert.toPayload(payload));
@@ -83,11 +85,12 @@ final class SpecWriter {
       message.setRetryPolicy(Convert.toRetryPolicy(spec.retryPolicy));
     }
     if (spec.uniqueKey != null) {
+      text("unique_key.key", spec.uniqueKey.key);
       message.setUniqueKey(Convert.toUniqueKey(spec.uniqueKey));
     }
     if (spec.concurrencyKey != null) {
-      message.setConcurrencyKey(
-          io.millrace.proto.v1.ConcurrencyKey.newBuilder().setKey(spec.concurrencyKey.key()).setLimit(spec.concurrencyKey.limit()));
+      var key = io.millrace.proto.v1.ConcurrencyKey.newBuilder().setKey(text("concurrency_key.key", spec.concurrencyKey.key()));
+      message.setConcurrencyKey(key.setLimit(spec.concurrencyKey.limit()));
     }
     return message;
   }
@@ -124,6 +127,18 @@ final class SpecWriter {
     if (payload.size() > PAYLOAD_BYTES_MAX) {
       throw Errors.invalid("payload", "the payload has " + payload.size() + " bytes, the limit is " + PAYLOAD_BYTES_MAX);
     }
+    if (payload.isJson()) {
+      text("payload", payload.rawJson());
+    }
+    text("payload.content_type", payload.contentType());
     return payload;
+  }
+
+  /** The server refuses a whole call for one NUL in it: what has one must not get among the jobs of others. */
+  private static String text(String field, String value) {
+    if (value.indexOf('\0') >= 0) {
+      throw Errors.invalid(field, field + " has a NUL character, which no text may have");
+    }
+    return value;
   }
 }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.millrace;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** Creates that share calls. */
+@Timeout(120)
+final class CreateTest {
+  private StandIn server;
+  private Client client;
+
+  @BeforeEach
+  void start() throws Exception {
+    server = new StandIn();
+    client = server.client().build();
+  }
+
+  @AfterEach
+  void stop() {
+    server.close();
+    client.close();
+  }
+
+  /** A create that the server has and does not answer before its gate opens. */
+  private CompletableFuture<Created> hold(Client by) throws InterruptedException {
+    int before = server.calls.size();
+    server.gate = new CompletableFuture<>();
+    CompletableFuture<Created> first = by.createAsync(JobSpec.of("first"));
+    await(() -> server.calls.size() > before);
+    return first;
+  }
+
+  private static Created get(CompletableFuture<Created> future) throws Exception {
+    return future.get(60, TimeUnit.SECONDS);
+  }
+
+  private static void await(BooleanSupplier condition) throws InterruptedException {
+    while (!condition.getAsBoolean()) { // until the test's time is over
+      Thread.sleep(5);
+    }
+  }
+
+  @Test
+  void aJobThatCantBeWrittenCostsTheOthersNothing() throws Exception {
+    CompletableFuture<Created> first = hold(client);
+    CompletableFuture<Created> good = client.createAsync(JobSpec.of("good"));
+    CompletableFuture<Created> bad = client.createAsync(JobSpec.builder("bad").label("k", "a\0b").build());
+    server.gate.complete(null);
+    assertThat(get(first).id()).isNotEmpty();
+    assertThat(get(good).id()).isNotEmpty();
+    assertThatThrownBy(() -> get(bad))
+        .cause()
+        .isInstanceOfSatisfying(InvalidArgumentException.class, refused -> assertThat(refused.field()).isEqualTo("labels"));
+
+    List<JobSpec> jobs =
+        List.of(JobSpec.of("t\0"), JobSpec.of("a"), JobSpec.of("nan", Map.of("x", Double.NaN)), JobSpec.of("b"), JobSpec.of("c\0"));
+    List<Outcome> outcomes = client.createAll(jobs);
+    assertThat(outcomes).extracting(Outcome::isOk).containsExactly(false, true, false, true, false);
+    assertThat(server.calls).last().isEqualTo(List.of("a", "b"));
+    assertThat(outcomes.get(2).error().orElseThrow()).isInstanceOf(InvalidArgumentException.class);
+  }
+
+  @Test
+  void anAnswerWithTooFewOrTooManyOutcomesFailsTheCreatesOfItsCall() throws Exception {
+    var created = server.outcomes;
+    for (int surplus : List.of(-1, 1)) {
+      server.outcomes = jobs -> Collections.nCopies(jobs.size() == 1 ? 1 : jobs.size() + surplus, created.apply(jobs).get(0));
+      CompletableFuture<Created> first = hold(client);
+      List<CompletableFuture<Created>> others = List.of(client.createAsync(JobSpec.of("a")), client.createAsync(JobSpec.of("b")));
+      server.gate.complete(null);
+      get(first);
+      assertThat(others)
+          .allSatisfy(other -> assertThatThrownBy(() -> get(other)).cause().hasMessageContaining("outcomes for 2 jobs"));
+      assertThat(client.createAll(List.of(JobSpec.of("a"), JobSpec.of("b"))))
+          .allSatisfy(outcome -> assertThat(outcome.error().orElseThrow().code()).isEqualTo(ErrorCode.INTERNAL));
+    }
+  }
+}
