@@ -2,14 +2,21 @@
 package io.millrace;
 
 import java.time.Instant;
+import java.util.List;
 import java.util.Optional;
 
 /** A batch as it was when the server answered. */
 public final class Batch {
   private final io.millrace.proto.v1.Batch message;
+  private final List<Batches.Refused> refused;
 
   Batch(io.millrace.proto.v1.Batch message) {
+    this(message, List.of());
+  }
+
+  Batch(io.millrace.proto.v1.Batch message, List<Batches.Refused> refused) {
     this.message = message;
+    this.refused = List.copyOf(refused);
   }
 
   /** UUID. */
@@ -80,6 +87,11 @@ public final class Batch {
   /** The job that was created because the batch ended. */
   public Optional<String> onCompleteJobId() {
     return Convert.text(message.getOnCompleteJobId());
+  }
+
+  /** Of the create that this answers: items that are no members. Empty in all other answers, and when the batch was there already. */
+  public List<Batches.Refused> refused() {
+    return refused;
   }
 
   @Override

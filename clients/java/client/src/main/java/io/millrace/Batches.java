@@ -5,6 +5,7 @@ import io.millrace.proto.v1.AddBatchItemsRequest;
 import io.millrace.proto.v1.BatchServiceGrpc;
 import io.millrace.proto.v1.CancelBatchRequest;
 import io.millrace.proto.v1.CreateBatchRequest;
+import io.millrace.proto.v1.CreateOutcome;
 import io.millrace.proto.v1.GetBatchRequest;
 import io.millrace.proto.v1.ListBatchesRequest;
 import io.millrace.proto.v1.SealBatchRequest;
@@ -36,11 +37,20 @@ public final class Batches {
    * What became of a submission.
    *
    * @param batch as it was after the last chunk
-   * @param refused items that are no members, each with the reason
+   * @param refused items that are no members, each with its number and the reason
    */
-  public record Submission(Batch batch, List<Outcome> refused) {}
+  public record Submission(Batch batch, List<Refused> refused) {}
 
-  /** Creates a batch. */
+  /**
+   * An item that is no member of its batch.
+   *
+   * @param number its place among all items, from 0: first those of the spec, then those that followed
+   * @param id the job's id
+   * @param error the reason
+   */
+  public record Refused(int number, String id, MillraceException error) {}
+
+  /** Creates a batch; its {@link Batch#refused} tells of items that are no members. */
   public Batch create(BatchSpec spec) {
     return Rpc.await(createAsync(spec));
   }
@@ -51,7 +61,23 @@ public final class Batches {
   }
 
   private CompletableFuture<Batch> send(CreateBatchRequest request) {
-    return rpc.call(BatchServiceGrpc.getCreateBatchMethod(), request, Errors.About.OTHER).thenApply(answer -> new Batch(answer.getBatch()));
+    return rpc.call(BatchServiceGrpc.getCreateBatchMethod(), request, Errors.About.OTHER)
+        .thenApply(answer -> new Batch(answer.getBatch(), refused(0, outcomes(request.getItemsList(), answer.getOutcomesList()))));
+  }
+
+  /** Of a chunk; none, if it was taken before: the server does not keep them. */
+  private static List<Outcome> outcomes(List<io.millrace.proto.v1.JobSpec> items, List<CreateOutcome> answered) {
+    return answered.isEmpty() ? List.of() : Coalescer.outcomes(items, answered);
+  }
+
+  private static List<Refused> refused(int first, List<Outcome> outcomes) {
+    List<Refused> refused = new ArrayList<>();
+    for (int i = 0; i < outcomes.size(); i++) {
+      Outcome outcome = outcomes.get(i);
+      int number = first + i;
+      outcome.error().ifPresent(error -> refused.add(new Refused(number, outcome.id(), error)));
+    }
+    return refused;
   }
 
   /** A create within a span; what can't be written fails the future. */
@@ -102,7 +128,7 @@ public final class Batches {
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {
     var request = AddBatchItemsRequest.newBuilder().setBatchId(id).setChunk(chunk).addAllItems(items).setLast(last).build();
     return rpc.callStream(BatchServiceGrpc.getAddBatchItemsMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> answer.getOutcomesList().stream().map(Coalescer::outcome).toList());
+        .thenApply(answer -> outcomes(items, answer.getOutcomesList()));
   }
 
   /**
@@ -125,15 +151,18 @@ public final class Batches {
   }
 
   private Submission fill(BatchSpec spec, Iterator<JobSpec> items, int chunkSize, Telemetry.Creation creation) {
-    String id = create(spec).id();
+    Batch created = create(spec);
+    String id = created.id();
     int chunk = spec.items.isEmpty() ? 0 : 1;
-    List<Outcome> refused = new ArrayList<>();
+    int number = spec.items.size();
+    List<Refused> refused = new ArrayList<>(created.refused());
     List<io.millrace.proto.v1.JobSpec> messages = new ArrayList<>();
     while (items.hasNext()) {
       messages.add(specs.member(spec.id, items.next(), spec.defaults, creation));
       if (messages.size() == chunkSize || !items.hasNext()) {
         for (List<io.millrace.proto.v1.JobSpec> group : Coalescer.groups(messages, chunkSize)) {
-          Rpc.await(send(id, ++chunk, group, false)).stream().filter(outcome -> !outcome.isOk()).forEach(refused::add);
+          refused.addAll(refused(number, Rpc.await(send(id, ++chunk, group, false))));
+          number += group.size();
         }
         messages.clear();
       }

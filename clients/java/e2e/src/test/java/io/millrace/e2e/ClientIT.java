@@ -115,7 +115,8 @@ final class ClientIT {
   }
 
   @Test
-  void manyCreatesAtATimeShareCallsAndEachHasItsOwnOutcome() {
+  void manyCreatesAtATimeShareCallsAndEachHasItsOwnOutcome() throws Exception {
+    long requestsBefore = server.metric("millrace_requests_total");
     List<CompletableFuture<Created>> futures = new ArrayList<>();
     for (int i = 0; i < 2000; i++) {
       futures.add(client.createAsync(i == 1000 ? JobSpec.builder("no spaces").queue(queue).build() : spec().payload(i).build()));
@@ -130,6 +131,7 @@ final class ClientIT {
         assertThat(future.join().existing()).isFalse();
       }
     }
+    assertThat(server.metric("millrace_requests_total") - requestsBefore).isBetween(2L, 500L);
     assertThat(client.queues().get(queue).pending()).isEqualTo(1999);
     assertThat(client.list(JobFilter.queue(queue)).map(Job::id).distinct().count()).isEqualTo(1999);
     assertThat(client.queues().purge(queue)).isEqualTo(1999);
@@ -180,6 +182,25 @@ final class ClientIT {
     client.batches().cancel(done.batch().id());
     Batch ended = client.batches().waitFor(done.batch().id(), Duration.ofSeconds(60));
     assertThat(ended.cancelled()).isEqualTo(2345);
+  }
+
+  @Test
+  void aBatchTellsWhichItemsAreNoMembers() {
+    Created taken = client.create(spec().uniqueKey(UniqueKey.of("taken")).build());
+    JobSpec bad = spec().uniqueKey(UniqueKey.of("taken")).build();
+    JobSpec good = spec().build();
+    BatchSpec first = BatchSpec.builder().items(List.of(good, bad, good)).build();
+    Batches.Submission done = client.batches().submit(first, List.of(good, good, good, bad, good).iterator(), 2);
+    assertThat(done.batch().total()).isEqualTo(6);
+    assertThat(done.refused()).extracting(Batches.Refused::number).containsExactly(1, 6);
+    assertThat(done.refused())
+        .allSatisfy(
+            refused ->
+                assertThat(refused.error())
+                    .isInstanceOfSatisfying(JobExistsException.class, failure -> assertThat(failure.jobId()).isEqualTo(taken.id())));
+    Batch created = client.batches().create(BatchSpec.builder().items(List.of(bad, good)).seal().build());
+    assertThat(created.refused()).extracting(Batches.Refused::number).containsExactly(0);
+    assertThat(created.total()).isEqualTo(1);
   }
 
   @Test

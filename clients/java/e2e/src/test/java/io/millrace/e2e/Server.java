@@ -5,6 +5,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.File;
 import java.io.IOException;
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -17,11 +19,14 @@ final class Server implements AutoCloseable {
   private static final long PATIENCE_SECONDS = 60;
 
   private final Path directory;
+  private final List<String> more;
   private Process process;
   private JsonNode ports;
 
-  Server(Path directory) {
+  /** Further options stand for those of before. */
+  Server(Path directory, String... more) {
     this.directory = directory;
+    this.more = List.of(more);
   }
 
   /** Where gRPC is. */
@@ -34,6 +39,16 @@ final class Server implements AutoCloseable {
     return "unix:" + directory.resolve("grpc.sock");
   }
 
+  /** A figure of its monitor port that has no labels. */
+  long metric(String name) throws IOException {
+    String text;
+    try (var in = URI.create("http://127.0.0.1:" + port("monitor") + "/metrics").toURL().openStream()) {
+      text = new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    }
+    String line = text.lines().filter(one -> one.startsWith(name + " ")).findFirst().orElseThrow();
+    return (long) Double.parseDouble(line.substring(name.length() + 1));
+  }
+
   Server start() throws IOException, InterruptedException {
     String bin = System.getenv("MILLRACE_BIN");
     Assumptions.assumeTrue(bin != null, "MILLRACE_BIN is not set: no server to test against");
@@ -44,6 +59,7 @@ final class Server implements AutoCloseable {
     command.addAll(List.of("--worker-listen", "127.0.0.1:" + port("worker"), "--monitor-listen", "127.0.0.1:0"));
     command.addAll(List.of("--port-file", portFile.toString()));
     command.addAll(List.of("--session-timeout", "5s", "--reconnect-grace", "2s", "--heartbeat", "500ms"));
+    command.addAll(more);
     File log = directory.resolve("server.log").toFile();
     process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(log)).start();
     Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
