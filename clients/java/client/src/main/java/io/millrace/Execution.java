@@ -18,12 +18,12 @@ import java.util.concurrent.TimeoutException;
 final class Execution implements JobContext {
   private static final int PROGRESS_CHARS = 256;
 
-  /** Why a handler is to stop. */
+  /** Why a handler is to stop, the strongest last. */
   enum Stop {
+    SHUTDOWN,
     CANCEL,
     TERMINATE,
-    LOST,
-    SHUTDOWN
+    LOST
   }
 
   /** Where it stands. */
@@ -57,9 +57,9 @@ final class Execution implements JobContext {
     this.key = new Key(delivery.getJobId(), delivery.getDelivery());
   }
 
-  /** Asks the handler to stop. The first reason stays, except that what is lost is lost. */
+  /** Asks the handler to stop. With the core's lock. */
   void requestStop(Stop why) {
-    if (!stop.complete(why) && (why == Stop.LOST || why == Stop.TERMINATE)) {
+    if (!stop.complete(why) && why.compareTo(stopRequested()) > 0) {
       stop.obtrudeValue(why);
     }
   }

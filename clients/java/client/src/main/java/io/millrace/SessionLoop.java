@@ -271,7 +271,7 @@ final class SessionLoop {
 
   private void deregister() {
     Registration registration = core.registration();
-    if (registration == null) {
+    if (registration == null || core.holdsRunning()) { // to deregister would say that all has stopped
       return;
     }
     DeregisterRequest goodbye =

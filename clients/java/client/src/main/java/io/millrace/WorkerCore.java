@@ -220,14 +220,24 @@ final class WorkerCore {
     }
   }
 
-  /** Gives back what still runs, because the process ends. */
+  /**
+   * Gives back what still runs, because the process ends. But of a job that is to be cancelled any report would say that its handler
+   * has stopped: it is left to the server, which ends it when it has not heard of this session for a while.
+   */
   void releaseRunning() {
     synchronized (lock) {
       held.values().stream()
-          .filter(execution -> execution.phase == Execution.Phase.RUNNING)
+          .filter(execution -> execution.phase == Execution.Phase.RUNNING && execution.stopRequested() == Execution.Stop.SHUTDOWN)
           .forEach(execution -> release(execution, ReleaseReason.RELEASE_REASON_STOPPING));
     }
     flush(true);
+  }
+
+  /** A handler still runs, and nobody may be told that it has stopped. */
+  boolean holdsRunning() {
+    synchronized (lock) {
+      return held.values().stream().anyMatch(execution -> execution.phase == Execution.Phase.RUNNING);
+    }
   }
 
   boolean isDraining() {

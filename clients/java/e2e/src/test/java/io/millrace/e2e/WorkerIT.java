@@ -24,6 +24,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 import java.util.logging.Handler;
 import java.util.logging.LogRecord;
 import java.util.logging.Logger;
@@ -184,6 +185,47 @@ final class WorkerIT {
     assertThat(job.attempts()).isZero();
     assertThat(worker.stopped()).isCompleted();
     client.cancel(id);
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"NNG", "GRPC"})
+  void aStopConfirmsNoCancelOfAJobWhoseHandlerStillRuns(Transport transport) throws Exception {
+    Path folder = java.nio.file.Files.createTempDirectory(directory, "own");
+    try (Server own = new Server(folder, "--reconnect-grace", "100s", "--session-timeout", "100s").start();
+        Client there = Client.connect(own.address())) {
+      CountDownLatch started = new CountDownLatch(2);
+      CountDownLatch told = new CountDownLatch(1);
+      CountDownLatch mayStop = new CountDownLatch(1);
+      WorkerBuilder builder =
+          Worker.builder(there)
+              .queue(queue, 1)
+              .transport(transport)
+              .stopGrace(Duration.ofMillis(100))
+              .handle(
+                  "deaf",
+                  job -> {
+                    job.onCancel(told::countDown);
+                    started.countDown();
+                    while (mayStop.getCount() > 0) {
+                      Thread.interrupted();
+                      LockSupport.parkNanos(1_000_000);
+                    }
+                    return null;
+                  });
+      Worker worker = builder.build().start();
+      try {
+        String cancelled = there.create(JobSpec.builder("deaf").queue(queue).build()).id();
+        String other = there.create(JobSpec.builder("deaf").queue(queue).build()).id();
+        assertThat(started.await(60, TimeUnit.SECONDS)).isTrue();
+        there.cancel(cancelled);
+        assertThat(told.await(60, TimeUnit.SECONDS)).isTrue();
+        worker.close();
+        assertThat(there.get(cancelled).state()).isEqualTo(JobState.RUNNING);
+        assertThat(there.get(other).state()).isEqualTo(JobState.PENDING);
+      } finally {
+        mayStop.countDown();
+      }
+    }
   }
 
   @ParameterizedTest
