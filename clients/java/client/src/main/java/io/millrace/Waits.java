@@ -7,7 +7,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /** Waiting for an end, over as many calls as it takes: the server answers each after a while, and may be away for a while. */
-final class Waits {
+final class Waits<T> {
   private static final Duration SLICE = Duration.ofSeconds(30);
   private static final long AGAIN_MS = 200;
   private static final Duration FOREVER = Duration.ofDays(36_500);
@@ -17,11 +17,17 @@ final class Waits {
 
   private final String what;
   private final Duration timeout;
+  private final Function<Duration, CompletableFuture<Answer<T>>> ask;
+  private final CompletableFuture<T> result = new CompletableFuture<>();
   private final long end;
 
-  private Waits(String what, Duration timeout) {
+  /** The one under way: none before it is kept, since a wait can take days and an answer be large. */
+  private volatile CompletableFuture<Answer<T>> call;
+
+  private Waits(String what, Duration timeout, Function<Duration, CompletableFuture<Answer<T>>> ask) {
     this.what = what;
     this.timeout = timeout;
+    this.ask = ask;
     this.end = System.nanoTime() + timeout.toNanos();
   }
 
@@ -32,16 +38,20 @@ final class Waits {
    * @param ask one call that lets the server wait for the given time
    */
   static <T> CompletableFuture<T> until(String what, Duration timeout, Function<Duration, CompletableFuture<Answer<T>>> ask) {
-    CompletableFuture<T> result = new CompletableFuture<>();
-    new Waits(what, timeout == null ? FOREVER : timeout).step(ask, result);
-    return result;
+    Waits<T> wait = new Waits<>(what, timeout == null ? FOREVER : timeout, ask);
+    wait.step();
+    wait.result.whenComplete((value, failure) -> wait.call.cancel(true));
+    return wait.result;
   }
 
-  private <T> void step(Function<Duration, CompletableFuture<Answer<T>>> ask, CompletableFuture<T> result) {
+  private void step() {
     Duration left = Duration.ofNanos(Math.max(0, end - System.nanoTime()));
-    CompletableFuture<Answer<T>> call = ask.apply(left.compareTo(SLICE) < 0 ? left : SLICE);
-    result.whenComplete((value, failure) -> call.cancel(true));
-    call.whenComplete(
+    CompletableFuture<Answer<T>> next = ask.apply(left.compareTo(SLICE) < 0 ? left : SLICE);
+    call = next;
+    if (result.isDone()) { // meanwhile
+      next.cancel(true);
+    }
+    next.whenComplete(
         (answer, failure) -> {
           if (result.isDone()) {
             return;
@@ -50,13 +60,13 @@ final class Waits {
           if (failure != null && (isOver || !canPass(failure))) {
             result.completeExceptionally(failure);
           } else if (failure != null) {
-            CompletableFuture.delayedExecutor(AGAIN_MS, TimeUnit.MILLISECONDS).execute(() -> step(ask, result));
+            CompletableFuture.delayedExecutor(AGAIN_MS, TimeUnit.MILLISECONDS).execute(this::step);
           } else if (!answer.timedOut()) {
             result.complete(answer.value());
           } else if (isOver) {
             result.completeExceptionally(new WaitTimeoutException(what, timeout));
           } else {
-            step(ask, result);
+            step();
           }
         });
   }
