@@ -76,13 +76,21 @@ public final class Client implements AutoCloseable {
     return create(JobSpec.of(task, payload));
   }
 
-  /** Creates a job. */
+  /** Creates a job. Cancelled while it waits for a call under way to end, it is not sent. */
   public CompletableFuture<Created> createAsync(JobSpec spec) {
     Telemetry.Creation creation = telemetry.creating(spec.task, specs.queueOf(spec), 1);
     try {
       io.millrace.proto.v1.JobSpec message = specs.job(spec, creation);
       CompletableFuture<Created> future = coalescer == null ? Coalescer.single(rpc, message) : coalescer.create(message);
-      return future.whenComplete((created, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+      CompletableFuture<Created> result =
+          future.whenComplete((created, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+      result.whenComplete(
+          (created, failure) -> {
+            if (result.isCancelled()) {
+              future.cancel(false); // so that it is not sent, if it still waits
+            }
+          });
+      return result;
     } catch (MillraceException refused) {
       creation.end(refused);
       return CompletableFuture.failedFuture(refused);

@@ -11,6 +11,7 @@ import java.util.Deque;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Sends creates one call at a time: what comes while a call is in flight waits, and goes out together as the next one. A single
@@ -25,36 +26,52 @@ final class Coalescer {
 
   private static final int WAITING_MAX = 100_000;
 
-  private record Waiting(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future) {}
+  private record Waiting(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future, long end) {
+    boolean isLate(long now) {
+      return end - now <= 0;
+    }
+  }
 
   private final Rpc rpc;
   private final Deque<Waiting> waiting = new ArrayDeque<>();
-  private boolean inFlight;
+  private List<Waiting> inFlight = List.of();
+  private boolean isWatched;
 
   Coalescer(Rpc rpc) {
     this.rpc = rpc;
   }
 
+  /** The time-out counts from here, however long the create waits. One that was cancelled before its call is not sent. */
   CompletableFuture<Created> create(io.millrace.proto.v1.JobSpec spec) {
     CompletableFuture<Created> future = new CompletableFuture<>();
+    List<Waiting> group;
     synchronized (this) {
       if (waiting.size() >= WAITING_MAX) {
         throw new ResourceExhaustedException(
             new MillraceException.Details(
                 ErrorCode.RESOURCE_EXHAUSTED, WAITING_MAX + " creates are waiting to be sent; wait for some of them to be answered"));
       }
-      waiting.add(new Waiting(spec, future));
-      if (inFlight) {
+      waiting.add(new Waiting(spec, future, System.nanoTime() + rpc.timeout().toNanos()));
+      watch();
+      if (!inFlight.isEmpty()) {
         return future;
       }
-      inFlight = true;
+      group = takeGroup();
     }
-    sendNext();
+    send(group);
     return future;
   }
 
   private void sendNext() {
-    List<Waiting> group = takeGroup();
+    expire();
+    List<Waiting> group;
+    synchronized (this) {
+      group = takeGroup();
+    }
+    send(group);
+  }
+
+  private void send(List<Waiting> group) {
     if (group.isEmpty()) {
       return;
     }
@@ -76,7 +93,7 @@ final class Coalescer {
                 settle(
                     group.get(i).future,
                     outcome == null ? null : new Created(outcome.id(), outcome.existing()),
-                    outcome == null ? failure : outcome.error().orElse(null));
+                    outcome == null ? Errors.again(failure) : outcome.error().orElse(null));
               }
             });
   }
@@ -89,7 +106,8 @@ final class Coalescer {
     }
   }
 
-  private synchronized List<Waiting> takeGroup() {
+  /** With the lock. What nobody waits for any more stays out. */
+  private List<Waiting> takeGroup() {
     List<Waiting> group = new ArrayList<>();
     int bytes = 0;
     while (!waiting.isEmpty() && group.size() < JOBS_MAX) {
@@ -97,11 +115,52 @@ final class Coalescer {
       if (!group.isEmpty() && bytes + next > BYTES_MAX) {
         break;
       }
-      bytes += next;
-      group.add(waiting.remove());
+      Waiting one = waiting.remove();
+      if (!one.future.isDone()) {
+        bytes += next;
+        group.add(one);
+      }
     }
-    inFlight = !group.isEmpty();
+    inFlight = group;
     return group;
+  }
+
+  /** With the lock. One timer at a time, for the create that was asked for first. */
+  private void watch() {
+    if (isWatched) {
+      return;
+    }
+    Waiting first = inFlight.stream().filter(one -> !one.future.isDone()).findFirst().orElse(waiting.peek());
+    if (first == null) {
+      return;
+    }
+    isWatched = true;
+    CompletableFuture.delayedExecutor(Math.max(0, first.end - System.nanoTime()), TimeUnit.NANOSECONDS)
+        .execute(
+            () -> {
+              synchronized (this) {
+                isWatched = false;
+              }
+              expire();
+            });
+  }
+
+  /** Fails what has waited too long, be it sent or not. */
+  private void expire() {
+    List<Waiting> late = new ArrayList<>();
+    synchronized (this) {
+      long now = System.nanoTime();
+      inFlight.stream().filter(one -> one.isLate(now) && !one.future.isDone()).forEach(late::add);
+      while (!waiting.isEmpty() && waiting.peek().isLate(now)) {
+        late.add(waiting.remove());
+      }
+      watch();
+    }
+    String message = "the create had no answer within " + rpc.timeout().toMillis() + " ms";
+    for (Waiting one : late) {
+      one.future.completeExceptionally(
+          new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message)));
+    }
   }
 
   /** One create, one call. */

@@ -71,6 +71,16 @@ final class Errors {
     return new UnavailableException(new MillraceException.Details(ErrorCode.UNAVAILABLE, message));
   }
 
+  /** The failure of a call about jobs, for one of several that wait for it: each adds to its own where it waited. */
+  static MillraceException again(Throwable failure) {
+    MillraceException shared = from(failure, About.JOB);
+    var details = new MillraceException.Details(shared.code(), shared.getMessage()).field(shared.field()).cause(shared);
+    details.reason = shared.reason();
+    details.subject = shared.subject();
+    details.retryAfter = shared.retryAfter().orElse(null);
+    return choose(details, About.JOB);
+  }
+
   static MillraceException internal(String message) {
     return new MillraceException(new MillraceException.Details(ErrorCode.INTERNAL, message));
   }
