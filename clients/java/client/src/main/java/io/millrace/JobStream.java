@@ -10,10 +10,15 @@ import io.millrace.proto.v1.CreateJobsStreamResponse;
 import io.millrace.proto.v1.JobServiceGrpc;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Deque;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.function.IntFunction;
 
 /**
  * The fastest way in: jobs flow to the server in messages of up to 1,000, several of them under way at a time. {@link #create}
@@ -29,11 +34,26 @@ public final class JobStream implements AutoCloseable {
 
   private record Item(io.millrace.proto.v1.JobSpec spec, CompletableFuture<Created> future) {}
 
+  /** Answers that are being told: what follows upon a future may block, so it is never done under the lock or on gRPC's thread. */
+  private record Answered(List<Item> items, IntFunction<Outcome> outcomes) {
+    /** Does nothing where it has been done. */
+    void tell() {
+      for (int i = 0; i < items.size(); i++) {
+        Outcome outcome = outcomes.apply(i);
+        CompletableFuture<Created> future = items.get(i).future;
+        outcome
+            .error()
+            .ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
+      }
+    }
+  }
+
   private final Rpc rpc;
   private final SpecWriter specs;
   private final Telemetry telemetry;
   private final Deque<Item> waiting = new ArrayDeque<>();
   private final Deque<List<Item>> inFlight = new ArrayDeque<>();
+  private final Set<Answered> untold = Collections.newSetFromMap(new IdentityHashMap<>());
   private Connection connection;
   private int failures;
   private long answers;
@@ -69,13 +89,18 @@ public final class JobStream implements AutoCloseable {
 
   /** Waits until all jobs have been answered. */
   @Override
-  public synchronized void close() {
-    isClosed = true;
-    awaitProgress(() -> !waiting.isEmpty() || !inFlight.isEmpty());
-    if (connection != null) {
-      connection.requests.onCompleted();
-      connection = null;
+  public void close() {
+    List<Answered> last;
+    synchronized (this) {
+      isClosed = true;
+      awaitProgress(() -> !waiting.isEmpty() || !inFlight.isEmpty());
+      if (connection != null) {
+        connection.requests.onCompleted();
+        connection = null;
+      }
+      last = List.copyOf(untold);
     }
+    last.forEach(Answered::tell);
   }
 
   /** With the lock. Waits as long as the condition holds and the server goes on answering. */
@@ -112,7 +137,13 @@ public final class JobStream implements AutoCloseable {
         if (!message.isEmpty() && bytes > Coalescer.BYTES_MAX) {
           break;
         }
-        message.add(waiting.remove());
+        Item item = waiting.remove();
+        if (!item.future.isDone()) { // else its caller has left
+          message.add(item);
+        }
+      }
+      if (message.isEmpty()) {
+        return;
       }
       inFlight.add(message);
       if (connection == null) {
@@ -138,13 +169,21 @@ public final class JobStream implements AutoCloseable {
     answers++;
     List<Item> message = inFlight.remove();
     List<Outcome> outcomes = Coalescer.outcomes(message.stream().map(Item::spec).toList(), response.getOutcomesList());
-    for (int i = 0; i < message.size(); i++) {
-      Outcome outcome = outcomes.get(i);
-      CompletableFuture<Created> future = message.get(i).future;
-      outcome.error().ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
-    }
+    tell(new Answered(message, outcomes::get));
     flush();
     notifyAll();
+  }
+
+  /** With the lock. */
+  private void tell(Answered answered) {
+    untold.add(answered);
+    CompletableFuture.runAsync(answered::tell)
+        .whenComplete(
+            (nothing, failure) -> {
+              synchronized (this) {
+                untold.remove(answered);
+              }
+            });
   }
 
   private synchronized void broken(Connection from, MillraceException failure) {
@@ -175,10 +214,12 @@ public final class JobStream implements AutoCloseable {
       connection.requests.cancel(failure.getMessage(), failure);
       connection = null;
     }
-    inFlight.forEach(message -> message.forEach(item -> item.future.completeExceptionally(failure)));
+    List<Item> failed = new ArrayList<>();
+    inFlight.forEach(failed::addAll);
     inFlight.clear();
-    waiting.forEach(item -> item.future.completeExceptionally(failure));
+    failed.addAll(waiting);
     waiting.clear();
+    tell(new Answered(failed, i -> new Outcome(failed.get(i).spec.getId(), false, Optional.of(Errors.again(failure)))));
     failures = 0;
     notifyAll();
   }

@@ -4,6 +4,9 @@ package io.millrace;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.lang.ref.WeakReference;
+import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
@@ -86,5 +89,88 @@ final class CreateTest {
       assertThat(client.createAll(List.of(JobSpec.of("a"), JobSpec.of("b"))))
           .allSatisfy(outcome -> assertThat(outcome.error().orElseThrow().code()).isEqualTo(ErrorCode.INTERNAL));
     }
+  }
+
+  @Test
+  void theTimeOutCountsFromTheCreateAndWhatIsLateOrLeftIsNotSent() throws Exception {
+    try (Client hasty = server.client().callTimeout(Duration.ofSeconds(3)).build()) {
+      CompletableFuture<Created> first = hold(hasty);
+      CompletableFuture<Created> left = hasty.createAsync(JobSpec.of("left"));
+      CompletableFuture<Created> late = hasty.createAsync(JobSpec.of("late"));
+      assertThat(left.cancel(true)).isTrue();
+      assertThatThrownBy(() -> get(first)).hasCauseInstanceOf(DeadlineExceededException.class);
+      assertThatThrownBy(() -> late.get(1500, TimeUnit.MILLISECONDS)).hasCauseInstanceOf(DeadlineExceededException.class);
+      server.gate.complete(null);
+      get(hasty.createAsync(JobSpec.of("next")));
+      assertThat(server.calls).containsExactly(List.of("first"), List.of("next"));
+    }
+  }
+
+  @Test
+  void eachOfThoseThatShareAFailedCallHasAnExceptionOfItsOwn() throws Exception {
+    server.outcomes =
+        jobs -> {
+          throw io.grpc.Status.PERMISSION_DENIED.asRuntimeException();
+        };
+    CompletableFuture<Created> first = hold(client);
+    CompletableFuture<Created> one = client.createAsync(JobSpec.of("one"));
+    CompletableFuture<Created> two = client.createAsync(JobSpec.of("two"));
+    server.gate.complete(null);
+    assertThatThrownBy(() -> get(first)).hasCauseInstanceOf(AccessDeniedException.class);
+    assertThatThrownBy(() -> get(one)).hasCauseInstanceOf(AccessDeniedException.class);
+    assertThatThrownBy(() -> get(two)).hasCauseInstanceOf(AccessDeniedException.class);
+    assertThat(one.handle((created, failure) -> Errors.unwrap(failure)).join())
+        .isNotSameAs(two.handle((created, failure) -> Errors.unwrap(failure)).join());
+  }
+
+  @Test
+  void whatFollowsUponAnAnswerOfAStreamMayCreate() throws Exception {
+    server.gate = new CompletableFuture<>();
+    List<CompletableFuture<Created>> followers = new ArrayList<>();
+    try (JobStream stream = client.createStream()) {
+      for (int i = 0; i < 4000; i++) {
+        CompletableFuture<Created> job = stream.create(JobSpec.of("t"));
+        followers.add(job.thenCompose(created -> stream.create(JobSpec.of("follower"))));
+      }
+      server.gate.complete(null);
+      for (CompletableFuture<Created> follower : followers) {
+        get(follower);
+      }
+    }
+  }
+
+  @Test
+  void aStreamsAnswerWithTooFewOutcomesFailsItsJobsAndTheStreamGoesOn() throws Exception {
+    var created = server.outcomes;
+    server.outcomes = jobs -> List.of();
+    try (JobStream stream = client.createStream()) {
+      CompletableFuture<Created> job = stream.create(JobSpec.of("t"));
+      assertThatThrownBy(() -> get(job)).cause().hasMessageContaining("0 outcomes for 1 jobs");
+      server.outcomes = created;
+      assertThat(get(stream.create(JobSpec.of("t"))).id()).isNotEmpty();
+    }
+  }
+
+  @Test
+  void aWaitKeepsNoAnswersOfCallsBefore() {
+    List<WeakReference<Object>> answers = new ArrayList<>();
+    CompletableFuture<Object> never = new CompletableFuture<>();
+    CompletableFuture<Object> wait =
+        Waits.until(
+            "job",
+            null,
+            slice -> {
+              if (answers.size() == 3) {
+                return never.thenApply(value -> new Waits.Answer<>(value, false));
+              }
+              Object value = new byte[1000];
+              answers.add(new WeakReference<>(value));
+              return CompletableFuture.completedFuture(new Waits.Answer<>(value, true));
+            });
+    while (answers.stream().anyMatch(answer -> answer.get() != null)) { // until the test's time is over
+      System.gc();
+    }
+    never.complete("end");
+    assertThat(wait.join()).isEqualTo("end");
   }
 }

@@ -4,6 +4,7 @@ package io.millrace;
 import io.grpc.Grpc;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
+import io.grpc.StatusRuntimeException;
 import io.grpc.stub.StreamObserver;
 import io.millrace.proto.v1.CreateJobRequest;
 import io.millrace.proto.v1.CreateJobResponse;
@@ -51,9 +52,13 @@ final class StandIn extends JobServiceGrpc.JobServiceImplBase implements AutoClo
     note(List.of(request.getJob()));
     gate.thenRun(
         () -> {
-          String id = outcomes.apply(List.of(request.getJob())).get(0).getId();
-          to.onNext(CreateJobResponse.newBuilder().setJob(Job.newBuilder().setId(id)).build());
-          to.onCompleted();
+          try {
+            String id = outcomes.apply(List.of(request.getJob())).get(0).getId();
+            to.onNext(CreateJobResponse.newBuilder().setJob(Job.newBuilder().setId(id)).build());
+            to.onCompleted();
+          } catch (StatusRuntimeException refused) {
+            to.onError(refused);
+          }
         });
   }
 
@@ -62,8 +67,12 @@ final class StandIn extends JobServiceGrpc.JobServiceImplBase implements AutoClo
     note(request.getJobsList());
     gate.thenRun(
         () -> {
-          to.onNext(CreateJobsResponse.newBuilder().addAllOutcomes(outcomes.apply(request.getJobsList())).build());
-          to.onCompleted();
+          try {
+            to.onNext(CreateJobsResponse.newBuilder().addAllOutcomes(outcomes.apply(request.getJobsList())).build());
+            to.onCompleted();
+          } catch (StatusRuntimeException refused) {
+            to.onError(refused);
+          }
         });
   }
 
