@@ -50,6 +50,8 @@ static void add_line(struct turn *turn, struct entry *entry, int level, const ch
   struct engine *engine = turn->engine;
   const struct job *job = &entry->now;
   struct queue *queue = queue_by_number(engine, job->queue);
+  if (!queue) /* deleted in the same turn, with its last job */
+    return;
   char id[ID_TEXT_BYTES];
   id_format(&entry->id, id);
   GString *fields = g_string_sized_new(256);

@@ -67,6 +67,11 @@ final class Errors {
     return new InvalidArgumentException(new MillraceException.Details(ErrorCode.INVALID_ARGUMENT, message).field(field));
   }
 
+  /** Our own side has ended: nothing comes of trying again. */
+  static MillraceException closed() {
+    return new MillraceException(new MillraceException.Details(ErrorCode.CANCELLED, "the client is closed"));
+  }
+
   static UnavailableException unavailable(String message) {
     return new UnavailableException(new MillraceException.Details(ErrorCode.UNAVAILABLE, message));
   }

@@ -143,7 +143,7 @@ public final class JobStream implements AutoCloseable {
         }
       }
       if (message.isEmpty()) {
-        return;
+        continue;
       }
       inFlight.add(message);
       if (connection == null) {

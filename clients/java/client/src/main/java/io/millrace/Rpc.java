@@ -56,7 +56,7 @@ final class Rpc {
   }
 
   /** The first message is the answer. */
-  private static final class Answer<R> implements StreamObserver<R> {
+  private final class Answer<R> implements StreamObserver<R> {
     private final CompletableFuture<R> future;
     private final Errors.About about;
 
@@ -72,7 +72,9 @@ final class Rpc {
 
     @Override
     public void onError(Throwable failure) {
-      future.completeExceptionally(Errors.from(failure, about));
+      MillraceException known = Errors.from(failure, about);
+      boolean isClosed = channel.isShutdown() && known instanceof UnavailableException;
+      future.completeExceptionally(isClosed ? Errors.closed() : known);
     }
 
     @Override

@@ -45,7 +45,7 @@ final class CreateTest {
     return first;
   }
 
-  private static Created get(CompletableFuture<Created> future) throws Exception {
+  private static <T> T get(CompletableFuture<T> future) throws Exception {
     return future.get(60, TimeUnit.SECONDS);
   }
 
@@ -149,6 +149,15 @@ final class CreateTest {
       server.outcomes = created;
       assertThat(get(stream.create(JobSpec.of("t"))).id()).isNotEmpty();
     }
+  }
+
+  /** It goes on while the server is away, but not without its client. */
+  @Test
+  void aWaitEndsWithItsClient() {
+    server.close();
+    CompletableFuture<Job> wait = client.waitForAsync("00000000-0000-4000-8000-000000000001", null);
+    client.close();
+    assertThatThrownBy(() -> get(wait)).cause().hasMessageContaining("the client is closed");
   }
 
   @Test
