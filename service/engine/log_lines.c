@@ -30,9 +30,10 @@ static void append(struct turn *turn, struct log_lines *lines, Millrace__V1__Log
   lines->last = line;
   lines->count++;
   lines->bytes += line->bytes;
-  for (; lines->bytes > LOG_BYTES_MAX - ROW_BYTES; lines->first = lines->first->next) {
+  while (lines->first && lines->bytes > LOG_BYTES_MAX - ROW_BYTES) {
     lines->bytes -= lines->first->bytes;
     lines->count--;
+    lines->first = lines->first->next;
   }
 }
 
