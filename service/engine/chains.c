@@ -249,6 +249,7 @@ void chain_step_retried(struct turn *turn, struct entry *entry) {
     if (unique_take_back(turn, &next, &error) != STATUS_OK)
       break; /* chain_check_retry has seen to it that this can't be */
     job_retry(&next, 0, turn->now_ms, true);
+    next.run_at_ms = MAX(later->now.run_at_ms, turn->now_ms); /* an update may have given it a time */
     next.cancelled_by_chain = false;
     turn_update(turn, later, &next);
   }

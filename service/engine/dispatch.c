@@ -272,8 +272,9 @@ static bool stands_in_the_way(struct queue *queue, const struct job *job) {
 }
 
 /* The next `count` parked jobs of the key become ready, whatever else this turn has done to those in front of them. One whose
- * task nobody serves, while other tasks are served, becomes ready too but does not count. */
-static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_key, unsigned count) {
+ * task nobody serves, while other tasks are served, becomes ready too but does not count. False: so many of these came that there
+ * may be more to do in another turn. */
+static bool unpark(struct turn *turn, uint32_t queue, const char *concurrency_key, unsigned count) {
   unsigned unserved = 0;
   struct key from, until;
   key_parked_prefix(&from, queue, concurrency_key);
@@ -283,7 +284,7 @@ static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_ke
   for (bool more = true; more && count;) {
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
-      return;
+      return true;
     for (size_t i = 0; i < rows.count && count; i++) {
       struct id id;
       memcpy(id.bytes, rows.rows[i].value.data, ID_BYTES);
@@ -299,10 +300,11 @@ static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_ke
         count--;
     }
     more = rows.count == range.limit;
-    if (more && count && unserved >= UNPARK_UNSERVED_MAX) { /* enough for a turn */
-      dispatch_unpark_later(turn->engine);
-      more = false;
-    } else if (more) { /* go on right behind the last one: its key and a zero byte */
+    if (more && count && unserved >= UNPARK_UNSERVED_MAX) {
+      store_rows_release(&rows);
+      return false;
+    }
+    if (more) { /* go on right behind the last one: its key and a zero byte */
       struct slice last = rows.rows[rows.count - 1].key;
       memcpy(from.bytes, last.data, last.length);
       from.bytes[last.length] = 0;
@@ -311,6 +313,7 @@ static void unpark(struct turn *turn, uint32_t queue, const char *concurrency_ke
     }
     store_rows_release(&rows);
   }
+  return true;
 }
 
 static void unpark_all(struct turn *turn) {
@@ -321,7 +324,8 @@ static void unpark_all(struct turn *turn) {
   g_hash_table_iter_init(&iter, turn->unpark);
   while (g_hash_table_iter_next(&iter, &item, NULL)) {
     const struct concurrency *concurrency = item;
-    unpark(turn, concurrency->queue, concurrency->key, concurrency->lost);
+    if (!unpark(turn, concurrency->queue, concurrency->key, concurrency->lost))
+      dispatch_unpark_later(turn->engine);
   }
   g_hash_table_remove_all(turn->unpark);
 }
@@ -396,7 +400,8 @@ static void unpark_work_free(struct slice_work *work) {
 /* Of some keys with parked jobs, as many become ready as their limits allow; they park again if a key has its holders. False: no
  * key is left. */
 static bool unpark_keys(struct turn *turn, struct unpark_work *self) {
-  for (int keys = 0; keys < UNPARK_KEYS && turn->cost < UNPARK_COST_MAX; keys++) {
+  const unsigned cost_max = turn->cost + UNPARK_COST_MAX;
+  for (int keys = 0; keys < UNPARK_KEYS && turn->cost < cost_max; keys++) {
     struct store_range range = {.family = FAMILY_PARKED, .from = key_slice(&self->from), .limit = 1};
     struct store_rows rows;
     if (!turn_scan(turn, &range, &rows))
@@ -413,7 +418,8 @@ static bool unpark_keys(struct turn *turn, struct unpark_work *self) {
     if (!found)
       return false;
     const struct entry *entry = turn_job(turn, &id);
-    unpark(turn, queue, name, entry ? entry->now.concurrency_limit : 1);
+    if (!unpark(turn, queue, name, entry ? entry->now.concurrency_limit : 1))
+      return true; /* with this key again */
     struct key prefix;
     key_parked_prefix(&prefix, queue, name);
     if (!key_after_prefix(&prefix, &self->from))

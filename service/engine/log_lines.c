@@ -3,9 +3,12 @@
 
 #include "core/text.h"
 
-/* What a row takes beside its value, and how much room is made at a time, so that not each turn has to look at the whole log. Old
- * logs may have more rows than the limit allows now: as many as are read at a time go. */
-enum { ROW_BYTES = 64, LINE_BYTES = 4, ROOM_BYTES = LOG_BYTES_MAX / 4, ROWS_AT_ONCE = 4096 };
+enum {
+  ROW_BYTES = 64,                 /* what a row takes beside its value */
+  LINE_BYTES = 4,                 /* and a line within it */
+  ROOM_BYTES = LOG_BYTES_MAX / 4, /* made at a time in a log of many rows, so that not each turn has to look at all of them */
+  ROWS_AT_ONCE = 4096,            /* old logs may have more of them than the limit allows now: as many as are read at a time go */
+};
 
 struct log_line {
   struct log_line *next;
@@ -77,7 +80,7 @@ static size_t make_room(struct turn *turn, const struct id *id, size_t bytes) {
   size_t all = bytes;
   for (size_t i = 0; i < rows.count; i++)
     all += rows.rows[i].value.length + ROW_BYTES;
-  const size_t most = all > LOG_BYTES_MAX ? LOG_BYTES_MAX - ROOM_BYTES : LOG_BYTES_MAX;
+  const size_t most = LOG_BYTES_MAX - (all > LOG_BYTES_MAX ? MIN(ROOM_BYTES, rows.count * ROW_BYTES) : 0);
   size_t i = 0;
   for (; i < rows.count && bytes + rows.rows[i].value.length + ROW_BYTES <= most; i++)
     bytes += rows.rows[i].value.length + ROW_BYTES;

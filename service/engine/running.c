@@ -142,17 +142,24 @@ static void leave_ahead(struct running *running) {
   running->is_ahead = false;
 }
 
-/* What the lease says of the start; a prefetched one has none. */
-static void arm_leased(struct engine *engine, struct running *running) {
+/* It starts now, or started then, unless it is prefetched. */
+static void arm_unless_ahead(struct engine *engine, struct running *running, int64_t since_ms) {
   if (slots_used(running->session) > running->session->registration->concurrency)
     stay_ahead(running);
   else
-    arm(engine, running, running->leased_ms);
+    arm(engine, running, since_ms);
 }
 
 void running_started(struct turn *turn, struct running *running) {
   leave_ahead(running);
   arm(turn->engine, running, turn->now_ms);
+}
+
+/* All slots are taken by handlers that were told to stop and do not. What waits behind them waits as long as an attempt may
+ * take, and then goes elsewhere. */
+static void arm_ahead(struct turn *turn, struct session *session) {
+  for (GList *link = session->ahead.head; link; link = link->next)
+    arm(turn->engine, link->data, turn->now_ms);
 }
 
 void running_slots_freed(struct turn *turn, struct session *session) {
@@ -171,7 +178,7 @@ void running_begin(struct turn *turn, struct session *session, struct entry *ent
   struct slice record = record_pack_job(&next, turn->arena);
   size_t previous_bytes = id_is_zero(&entry->spec.previous_id) ? 0 : previous_result(turn, &entry->spec).length;
   struct running *running = running_new(turn->engine, session, &next, &entry->spec, previous_bytes, record, turn->now_ms);
-  arm_leased(turn->engine, running);
+  arm_unless_ahead(turn->engine, running, running->leased_ms);
   turn_update(turn, entry, &next);
   bodies_drop(turn->engine->bodies, &entry->id);
   g_ptr_array_add(session->outgoing, running);
@@ -211,12 +218,18 @@ void running_end(struct turn *turn, struct running *running) {
   running_free(running);
 }
 
+void running_keep_slot(struct turn *turn, struct session *session, const struct held *name) {
+  g_hash_table_add(session->revoked, g_memdup2(name, sizeof *name));
+  if (g_hash_table_size(session->revoked) == session->registration->concurrency)
+    arm_ahead(turn, session);
+}
+
 void running_revoke(struct turn *turn, struct running *running, struct delivery_end *out_end) {
   struct session *session = running->session;
   *out_end = (struct delivery_end){
       .now_ms = turn->now_ms, .started_ms = running->started_ms, .session = session->id, .arena = turn->arena};
   struct held name = {running->id, running->delivery};
-  g_hash_table_add(session->revoked, g_memdup2(&name, sizeof name));
+  running_keep_slot(turn, session, &name);
   session_command(turn, session, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_LOST, &running->id, running->delivery);
 }
 
@@ -234,10 +247,14 @@ void running_time_outs(struct turn *turn) {
     struct entry *entry = turn_job(turn, &running->id);
     struct policy policy = running->policy;
     policy.delays_ms = arena_memdup(turn->arena, policy.delays_ms, policy.delays * sizeof *policy.delays_ms);
+    const bool has_begun = !running->is_ahead;
     struct delivery_end end;
     running_revoke(turn, running, &end);
     struct job next = entry->now;
-    job_time_out(&next, &end, &policy, engine_random_fraction(engine));
+    if (has_begun)
+      job_time_out(&next, &end, &policy, engine_random_fraction(engine));
+    else
+      job_release(&next, &end);
     turn_update(turn, entry, &next);
   }
 }
@@ -439,7 +456,10 @@ static enum status recover_lease(struct recovery *recovery, const Millrace__Stor
                     gets[i].value, recovery->sent->leased_ms);
     running->delivery_seq = recovery->sent->seq;
     g_ptr_array_add(recovery->sent->running, running);
-    arm_leased(recovery->engine, running); /* the worker starts them in order: the ones in front are those that run */
+    /* The worker starts them in order: the ones in front are those that run. How long one that was prefetched has is not known.
+     */
+    const bool prefetches = recovery->session->registration->prefetch > 0;
+    arm_unless_ahead(recovery->engine, running, prefetches ? recovery->engine->started_wall_ms : running->leased_ms);
   }
   store_gets_release(gets, 2 * count);
   g_free(gets);

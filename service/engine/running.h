@@ -14,11 +14,14 @@ void running_set_record(struct turn *turn, struct running *running, const struct
 void running_free(struct running *running);
 /* The limit of attempts that counts for this delivery; the job runs. */
 uint32_t running_attempts_max(const struct engine *engine, const struct id *id);
-/* Attempt time-outs that have passed. */
+/* Attempt time-outs that have passed. What was prefetched and waited as long behind handlers that do not stop, goes back
+ * uncounted. */
 void running_time_outs(struct turn *turn);
 /* The deadline of a running job passed, or it is to be stopped and forgotten: takes it away from its session, whose slot stays
  * used until it confirms. Call before the transition. Fills `out_end`. */
 void running_revoke(struct turn *turn, struct running *running, struct delivery_end *out_end);
+/* The worker has, or may have, a handler at work for what is not its lease any more: the slot stays used until it confirms. */
+void running_keep_slot(struct turn *turn, struct session *session, const struct held *name);
 /* The worker says that the handler started: the attempt time-out runs from now. Until then it runs from the lease, or, for a job
  * prefetched, from when a slot was free for it. */
 void running_started(struct turn *turn, struct running *running);

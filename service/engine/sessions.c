@@ -49,7 +49,10 @@ bool session_handles(const struct session *session, const struct task *task) {
 unsigned session_free_slots(const struct session *session) {
   if (session->live_bytes >= SESSION_BYTES_MAX)
     return 0;
-  unsigned used = session->live + g_hash_table_size(session->revoked);
+  unsigned revoked = g_hash_table_size(session->revoked);
+  if (revoked >= session->registration->concurrency)
+    return 0; /* nothing it gets could begin */
+  unsigned used = session->live + revoked;
   return used < session->concurrency ? session->concurrency - used : 0;
 }
 
@@ -384,7 +387,7 @@ static void find_foreign(struct turn *turn, struct session *session, GHashTable 
       continue;
     bool known = g_hash_table_contains(session->revoked, name);
     if (session->recovered && !known)
-      g_hash_table_add(session->revoked, g_memdup2(name, sizeof *name));
+      running_keep_slot(turn, session, name);
     if (known || session->recovered || g_hash_table_contains(session->suspects, name))
       session_command(turn, session, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_LOST, &name->id, name->delivery);
     g_hash_table_add(suspects, g_memdup2(name, sizeof *name));

@@ -100,6 +100,18 @@ def test_a_later_step_keeps_the_time_that_an_update_gave_it(shared, make_worker,
     assert (second.task, abs(api.unix(job.run_at) - at) < 0.01) == ("b", True)
 
 
+def test_a_retry_keeps_the_time_that_an_update_gave_a_later_step(shared, make_worker, queue):
+    client = shared.client
+    chain = client.CreateChain(steps=[step(queue, "a", retry_policy=ONE_ATTEMPT), step(queue, "b")]).chain
+    client.UpdateJob(id=chain.job_ids[1], run_at=api.timestamp(time.time() + 3600))
+    worker = make_worker(shared, [queue])
+    worker.fail(worker.take())
+    assert client.WaitChain(id=chain.id).chain.state == ChainState.FAILED
+    client.RetryJob(id=chain.job_ids[0])
+    run_one(worker, None)
+    shared.wait_for_state(chain.job_ids[1], JobState.SCHEDULED)
+
+
 def test_a_big_result_is_handed_on(shared, make_worker, queue):
     chain = shared.client.CreateChain(steps=order_chain(queue)).chain
     worker = make_worker(shared, [queue])

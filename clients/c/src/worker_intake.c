@@ -180,9 +180,9 @@ void intake_received(void *data, struct box *take_box, const Millrace__V1__Deliv
     worker->ping = message->ping;
   if (message->accepted_report_seq)
     reports_accepted_locked(worker, message->accepted_report_seq);
-  if (message->n_deliveries > 0 && message->delivery_seq == worker->received_up_to + 1) {
+  if (message->delivery_seq == worker->received_up_to + 1) { /* with none, if all of them were taken back */
     take_deliveries_locked(worker, take_box, message);
-  } else if (message->n_deliveries > 0 && message->delivery_seq > worker->received_up_to) {
+  } else if (message->delivery_seq > worker->received_up_to) {
     say(worker, MILLRACE_LOG_WARNING, "deliveries are missing: joining again");
     worker->link_is_broken = true;
   }

@@ -22,6 +22,15 @@ class _Call:
         self.request = request
         self.upstream = upstream
         self.is_cut = False
+        self.swallows = None
+        self.has_swallowed = False
+
+    def answers(self):
+        """What comes from the server, without the first message that is to be swallowed and all behind it."""
+        for answer in self.upstream:
+            self.has_swallowed = self.has_swallowed or bool(self.swallows and self.swallows(api.METHODS[self.name][2].FromString(answer)))
+            if not self.has_swallowed:
+                yield answer
 
 
 class LossyProxy(grpc.GenericRpcHandler):
@@ -47,14 +56,23 @@ class LossyProxy(grpc.GenericRpcHandler):
         with self._lock:
             return not self._to_lose.get(name, 0)
 
-    def cut(self, name, condition=lambda request: True):
-        """Waits for a call whose first message meets the condition, and loses it in its middle."""
+    def swallow(self, name, condition):
+        """From the first answer on that meets the condition, the client of the call under way gets nothing more. Returns a function
+        that tells whether it has begun."""
+        call = self._find(name)
+        call.swallows = condition
+        return lambda: call.has_swallowed
 
+    def _find(self, name, condition=lambda request: True):
         def look():
             with self._lock:
                 return next((call for call in self._under_way if call.name == name and condition(call.request)), None)
 
-        call = wait_until(look, f"{name} is under way")
+        return wait_until(look, f"{name} is under way")
+
+    def cut(self, name, condition=lambda request: True):
+        """Waits for a call whose first message meets the condition, and loses it in its middle."""
+        call = self._find(name, condition)
         call.is_cut = True
         call.upstream.cancel()
 
@@ -86,7 +104,7 @@ class LossyProxy(grpc.GenericRpcHandler):
         with self._lock:
             self._under_way.append(call)
         try:
-            yield from upstream
+            yield from call.answers()
         except grpc.RpcError as error:
             if call.is_cut:
                 context.abort(*LOST)

@@ -91,3 +91,17 @@ def test_a_worker_registers_and_joins_all_the_same(client, transport, start, pro
         proxy.cut("Attach")
         after = server.client.create("echo", queue=queue)
         server.wait_for_state(after.id, api.JobState.SUCCEEDED, timeout_s=3 * SOON_S)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_worker_goes_on_behind_a_message_whose_jobs_were_taken_back(client, start, proxy, server, queue):
+    start(client, "grpc").call("worker_start", queues={queue: 1}, concurrency=5)
+    first = server.client.create("echo", queue=queue)
+    server.wait_for_state(first.id, api.JobState.SUCCEEDED, timeout_s=3 * SOON_S)
+    has_swallowed = proxy.swallow("Attach", lambda answer: answer.deliveries.deliveries)
+    taken_back = server.client.create("echo", queue=queue, attempt_timeout=api.seconds(0.2), retry_policy=api.RetryPolicy(max_attempts=1))
+    wait_until(has_swallowed, "its delivery is on its way")
+    server.wait_for_state(taken_back.id, api.JobState.FAILED)
+    proxy.cut("Attach")
+    after = server.client.create("echo", queue=queue)
+    server.wait_for_state(after.id, api.JobState.SUCCEEDED, timeout_s=3 * SOON_S)

@@ -193,6 +193,15 @@ static void a_repeat_is_dropped(void **state) {
   wait_for_runs(fixture, 2);
 }
 
+/* Its jobs were taken back before it was sent again. */
+static void a_message_without_deliveries_counts(void **state) {
+  struct fixture *fixture = *state;
+  assert_heartbeat(fixture, 0, 0);
+  fake_server_deliver(fixture->server, 1, 1, 0, "quick");
+  fake_server_deliver(fixture->server, 2, 1, 1, "quick");
+  assert_reports(fixture, "1: 1 succeeded");
+}
+
 static void a_gap_makes_it_join_again(void **state) {
   struct fixture *fixture = *state;
   assert_heartbeat(fixture, 0, 0);
@@ -453,6 +462,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {TEST(first_comes_a_heartbeat_then_reports),
                                      TEST(quick_jobs_of_a_message_are_reported_together),
                                      TEST(a_repeat_is_dropped),
+                                     TEST(a_message_without_deliveries_counts),
                                      TEST(a_gap_makes_it_join_again),
                                      TEST(unaccepted_reports_come_again_after_a_cut),
                                      TEST(a_job_runs_through_a_cut),

@@ -117,16 +117,38 @@ static void test_a_revoked_job_keeps_its_slot(void **state) {
   harness_close(&harness);
 }
 
-static void test_a_restart_changes_nothing(void **state) {
+/* The handler of the first does not stop: what waits behind it has begun nowhere, and goes elsewhere. */
+static void test_what_is_behind_a_hung_handler_is_released(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, HOUR_MS);
+  assert_timed_out(&harness, first);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_state(&harness, ahead, MILLRACE__V1__JOB_STATE__JOB_STATE_PENDING);
+  harness_add_worker_for(&harness, "default", "t", 1, 0);
+  harness_settle(&harness);
+  assert_runs(&harness, ahead);
+  harness_close(&harness);
+}
+
+/* When one that was prefetched began is not known any more: it has its whole time again. */
+static void test_after_a_restart_a_prefetched_job_has_its_time(void **state) {
   (void)state;
   struct harness harness;
   struct id session;
   open_with_a_prefetched_job(&harness, &session);
   harness_pass(&harness, 50 * MINUTE_MS);
+  harness_succeed(&harness, &session, 1, first, 1);
+  start(&harness, &session, 2, ahead);
   harness_restart(&harness);
-  harness_pass(&harness, 10 * MINUTE_MS);
-  assert_timed_out(&harness, first);
+  harness_pass(&harness, 50 * MINUTE_MS);
   assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_timed_out(&harness, ahead);
   harness_close(&harness);
 }
 
@@ -157,7 +179,8 @@ int main(void) {
       cmocka_unit_test(test_a_prefetched_job_counts_from_its_start),
       cmocka_unit_test(test_it_counts_from_the_free_slot_at_the_latest),
       cmocka_unit_test(test_a_revoked_job_keeps_its_slot),
-      cmocka_unit_test(test_a_restart_changes_nothing),
+      cmocka_unit_test(test_what_is_behind_a_hung_handler_is_released),
+      cmocka_unit_test(test_after_a_restart_a_prefetched_job_has_its_time),
       cmocka_unit_test(test_an_expiry_in_the_past_is_now),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

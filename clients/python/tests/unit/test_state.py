@@ -38,6 +38,14 @@ def test_a_repeat_is_dropped_and_a_gap_is_an_error() -> None:
     assert beat(state).received_up_to == 2
 
 
+def test_a_number_without_deliveries_counts() -> None:
+    state = SessionState()
+    assert state.receive(deliveries(1)) == []
+    assert state.receive(deliveries(0)) == []
+    assert len(state.receive(deliveries(2, "c"))) == 1
+    assert beat(state).received_up_to == 2
+
+
 def test_a_delivery_is_held_until_its_final_report_is_accepted() -> None:
     state = SessionState()
     state.receive(deliveries(1, "a", "b"))

@@ -100,7 +100,7 @@ class SessionState:
             self.ping = message.ping
         if message.accepted_report_seq:
             self._accept(message.accepted_report_seq)
-        if not message.deliveries or message.delivery_seq <= self.received_up_to:
+        if message.delivery_seq <= self.received_up_to:  # also one without a number
             return []
         if message.delivery_seq != self.received_up_to + 1:
             raise ProtocolError(f"message {message.delivery_seq} came after {self.received_up_to}")

@@ -328,7 +328,7 @@ final class WorkerCore {
 
   /** With the lock. */
   private void takeDeliveries(Deliveries message) {
-    if (message.getDeliveriesCount() == 0 || message.getDeliverySeq() <= receivedUpTo) {
+    if (message.getDeliverySeq() <= receivedUpTo) { // also one without a number
       return;
     }
     if (message.getDeliverySeq() != receivedUpTo + 1) {
