@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -121,14 +123,24 @@ def _text(value: Any, field: str) -> str:
 
 
 def _number(value: Any, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | Decimal):
         raise InvalidArgument(f"{field} must be a number, not {value!r}", field=field)
-    return value
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # a whole number without end, a signalling NaN
+        raise InvalidArgument(f"{field} is no number that can be sent", field=field) from None
 
 
 def _of_kind(kind: type[Any], value: Any, field: str) -> Any:
     if not isinstance(value, kind):
         raise InvalidArgument(f"{field} must be a {kind.__name__}, not {value!r}", field=field)
+    return value
+
+
+def _list(value: Any, field: str) -> Any:
+    """Whatever gives one thing after the other, but no text, which would give its characters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{field} must be a list, not {value!r}", field=field)
     return value
 
 
@@ -170,9 +182,8 @@ def retry_to_pb(policy: RetryPolicy, field: str = "retry") -> common.RetryPolicy
         message.max.CopyFrom(duration_to_pb(policy.max, f"{field}.max"))
     if policy.jitter is not None:
         message.jitter.CopyFrom(wrappers_pb2.DoubleValue(value=_number(policy.jitter, f"{field}.jitter")))
-    message.delays.extend(
-        duration_to_pb(delay, f"{field}.delays[{i}]") for i, delay in enumerate(_of_kind(Sequence, policy.delays, f"{field}.delays"))
-    )
+    delays = _list(policy.delays, f"{field}.delays")
+    message.delays.extend(duration_to_pb(delay, f"{field}.delays[{i}]") for i, delay in enumerate(delays))
     return message
 
 
@@ -202,15 +213,14 @@ def _concurrency_to_pb(concurrency: ConcurrencyKey | str) -> common.ConcurrencyK
 
 
 def _content_to_pb(spec: JobSpec, codec: Codec | None, message: jobs.JobSpec) -> None:
-    """The payload, or the arguments."""
+    """The payload, or the arguments, of which None is the same as none."""
     if spec.payload is not NO_PAYLOAD:
         if spec.args or spec.kwargs:
             raise InvalidArgument("give payload, or args and kwargs, not both", field="payload")
         payload = encode(spec.payload, codec)
     else:
-        if isinstance(spec.args, str) or not isinstance(spec.args, Iterable):
-            raise InvalidArgument(f"args must be a list, not {spec.args!r}", field="args")
-        payload = encode_call(spec.args, _of_kind(Mapping, spec.kwargs, "kwargs"), codec)
+        args, kwargs = _list(spec.args or (), "args"), _of_kind(Mapping, spec.kwargs or {}, "kwargs")
+        payload = encode_call(args, kwargs, codec)
     if payload.json is not None:
         message.payload.json = _text(payload.json, "payload")
     elif payload.data is not None:

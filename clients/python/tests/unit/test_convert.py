@@ -2,8 +2,11 @@
 """What producers ask for, as it is sent."""
 
 import uuid
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -56,6 +59,22 @@ def test_everything_arrives_in_its_field() -> None:
     assert message.wants_previous_result
 
 
+def test_arguments_that_are_none_are_as_good_as_empty() -> None:
+    bare = send()
+    for fields in ({"args": None}, {"kwargs": None}, {"args": None, "kwargs": None}, {"payload": None, "args": None}):
+        assert send(**fields).payload == (send(payload=None) if "payload" in fields else bare).payload
+    assert send(args=[1], kwargs=None).payload.json == "[1]"
+
+
+def test_a_retry_policy_takes_numbers_and_lists_of_every_kind() -> None:
+    message = send(retry=RetryPolicy(multiplier=Decimal("1.5"), jitter=Fraction(1, 4))).retry_policy  # type: ignore[arg-type]
+    assert (message.multiplier, message.jitter.value) == (1.5, 0.25)
+    for delays in ((delay for delay in (1, 2)), {1: "a", 2: "b"}.keys(), deque([1, 2])):
+        message = send(retry=RetryPolicy(delays=delays)).retry_policy  # type: ignore[arg-type]
+        assert [delay.ToSeconds() for delay in message.delays] == [1, 2]
+    assert [delay.ToSeconds() for delay in send(retry=RetryPolicy(delays={3})).retry_policy.delays] == [3]  # type: ignore[arg-type]
+
+
 def test_a_queue_that_is_named_beats_the_routes() -> None:
     assert send().queue == "routed"
     assert send(queue="named").queue == "named"
@@ -85,6 +104,8 @@ def test_a_queue_that_is_named_beats_the_routes() -> None:
         ({"concurrency": ConcurrencyKey(5)}, "concurrency.key"),  # type: ignore[arg-type]
         ({"retry": 5}, "retry"),
         ({"retry": RetryPolicy(delays=5)}, "retry.delays"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(delays="12")}, "retry.delays"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(multiplier=10**400)}, "retry.multiplier"),
         ({"retry": RetryPolicy(multiplier="2")}, "retry.multiplier"),  # type: ignore[arg-type]
         ({"retry": RetryPolicy(jitter="0")}, "retry.jitter"),  # type: ignore[arg-type]
         ({"args": 5}, "args"),
