@@ -81,6 +81,12 @@ def deaf(context: JobContext, seconds: float = 300) -> None:
     time.sleep(seconds)
 
 
+@task
+async def deaf_async(seconds: float = 300) -> None:
+    current_job().progress(0.5, "deaf")
+    await asyncio.sleep(seconds)
+
+
 @task(bind=True)
 def stubborn(context: JobContext) -> None:
     """Catches whatever is thrown into it."""

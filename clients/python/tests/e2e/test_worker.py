@@ -138,6 +138,21 @@ async def test_a_worker_that_ends_never_confirms_the_cancel_of_code_that_runs(
     assert (job.state, job.attempts, job.lost_count) == (JobState.PENDING, 0, 0)
 
 
+@pytest.mark.parametrize(("pool", "task"), [("processes", "deaf"), ("processes", "stubborn"), ("asyncio", "deaf_async")])
+async def test_a_worker_that_stops_ends_code_that_was_only_asked_to(
+    client: Client, queue: str, start_worker: Start, pool: str, task: str
+) -> None:
+    """Since it can be stopped by force here, the cancel is confirmed rather than left to the end of the session."""
+    flags = ("--pool", pool, "--concurrency", "1", "--stop-grace", "0.5", "--terminate-grace", "0.5")
+    worker = start_worker("--queues", queue, *flags)
+    cancelled = await client.create(task, queue=queue)
+    await until_running(client, cancelled.id)
+    await client.cancel(cancelled.id)
+    assert await asyncio.to_thread(worker.terminate) == 0
+    job = await client.get(cancelled.id)
+    assert (job.state, job.lost_count) == (JobState.CANCELLED, 0)
+
+
 class Passage:
     """A way to the server that a test can close."""
 

@@ -526,12 +526,15 @@ class Session:
         return held.status is Status.RUNNING and held.stop in (StopReason.CANCEL, StopReason.TERMINATE)
 
     def _end_grace(self) -> None:
-        """Tells what still runs to stop."""
+        """Tells what still runs to stop. That goes for what was only asked to, too: it is still to be cancelled, and how it ends may be
+        told, since by then its code does not run any more."""
         self._grace_is_over = True
         self._grace_end = self._now()
         for held in list(self._state.held.values()):
             if held.status is Status.RUNNING and held.stop is None:
                 self._stop_one(held, StopReason.SHUTDOWN)
+            elif held.status is Status.RUNNING and held.stop is StopReason.CANCEL:
+                self._pool.stop(held, StopReason.SHUTDOWN)
 
     async def _finish_alone(self) -> None:
         """A stop while the server can't be reached: running jobs have their grace all the same."""
