@@ -131,14 +131,14 @@ class Batches:
             request.items.extend(first)
             request.seal = seal and second is None
             response = await self._connection.call(self._stub.CreateBatch, request)
-            outcomes = _outcomes_of_chunk(first, response.outcomes)
+            outcomes = _outcomes_of_chunk(first, response.outcomes, response.existing)
             if second is None:
                 return replace(batch_from_pb(response.batch, existing=response.existing), outcomes=_known(outcomes))
 
             async def add(chunk: int, jobs: builtins.list[job_pb2.JobSpec], is_last: bool) -> None:
                 with _Renumbered(len(outcomes)):
-                    answers = await self._add(request.id, chunk, jobs, last=seal and is_last)
-                outcomes.extend(_outcomes_of_chunk(jobs, answers))
+                    answer = await self._add(request.id, chunk, jobs, last=seal and is_last)
+                outcomes.extend(_outcomes_of_chunk(jobs, answer.outcomes, answer.repeated_chunk))
 
             try:
                 async with OneAhead() as calls:
@@ -170,14 +170,13 @@ class Batches:
         trace = _otel.trace_context()
         ids = _Ids(None)
         jobs = [ids.give(self._spec(item, trace, f"items[{index}]"), index) for index, item in enumerate(items)]
-        answers = await self._add(batch_id, chunk, jobs, last=last)
-        return outcomes_of(jobs, answers) if answers else []
+        answer = await self._add(batch_id, chunk, jobs, last=last)
+        return [] if answer.repeated_chunk else outcomes_of(jobs, answer.outcomes)
 
     async def _add(self, batch_id: str, chunk: int, jobs: builtins.list[job_pb2.JobSpec], *, last: bool) -> Any:
         """A stream of one message, which gRPC does not repeat by itself."""
         request = batch_service_pb2.AddBatchItemsRequest(batch_id=batch_id, chunk=chunk, items=jobs, last=last)
-        response = await self._connection.exchange(lambda: self._stub.AddBatchItems, request)
-        return response.outcomes
+        return await self._connection.exchange(lambda: self._stub.AddBatchItems, request)
 
     async def seal(self, batch_id: str) -> Batch:
         """No more items: the batch ends when its members have."""
@@ -239,9 +238,9 @@ class _Renumbered:
             error.field = re.sub(r"^items\[(\d+)\]", lambda found: f"items[{int(found[1]) + self._start}]", error.field)
 
 
-def _outcomes_of_chunk(jobs: list[job_pb2.JobSpec], answers: Any) -> list[CreateOutcome]:
-    """One for each item, also if the answer has none: those of later chunks must not be taken for theirs."""
-    if answers:
+def _outcomes_of_chunk(jobs: list[job_pb2.JobSpec], answers: Any, was_taken_before: bool) -> list[CreateOutcome]:
+    """One for each item, also of a chunk that is answered without any: those of later chunks must not be taken for theirs."""
+    if not was_taken_before:
         return outcomes_of(jobs, answers)
     fault = "the chunk of this item had been taken before, and the server does not keep the outcomes"
     return [CreateOutcome(job.id, error=MillraceError(fault, reason=OUTCOME_NOT_KEPT)) for job in jobs]

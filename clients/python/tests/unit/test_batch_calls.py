@@ -24,7 +24,7 @@ async def test_a_batch_whose_answer_was_lost_tells_what_it_knows(service: tuple[
     async def answer(request: Any, context: Any) -> Any:
         if isinstance(request, batch_service_pb2.AddBatchItemsRequest):
             outcomes = [pb.CreateOutcome(id=item.id) for item in request.items] if request.chunk == 3 else []
-            return batch_service_pb2.AddBatchItemsResponse(chunk=request.chunk, outcomes=outcomes)
+            return batch_service_pb2.AddBatchItemsResponse(chunk=request.chunk, repeated_chunk=not outcomes, outcomes=outcomes)
         batch = batch_service_pb2.Batch(id=request.id, total=4)
         if isinstance(request, batch_service_pb2.GetBatchRequest):
             return batch_service_pb2.GetBatchResponse(batch=batch)
@@ -42,6 +42,22 @@ async def test_a_batch_whose_answer_was_lost_tells_what_it_knows(service: tuple[
         assert [getattr(outcome.error, "code", None) for outcome in outcomes] == [None, "ALREADY_EXISTS", "UNKNOWN", "UNKNOWN", None, None]
         result = await MillraceQueueBackend(client).enqueue_batch(items(), 2)
         assert (result.total, result.enqueued, result.error) == (6, 4, "the id is taken")
+
+
+async def test_a_new_chunk_without_outcomes_is_no_chunk_taken_before(service: tuple[Service, str]) -> None:
+    fake, address = service
+
+    async def answer(request: Any, context: Any) -> Any:
+        if isinstance(request, batch_service_pb2.AddBatchItemsRequest):
+            return batch_service_pb2.AddBatchItemsResponse(chunk=request.chunk, repeated_chunk=request.chunk == 1)
+        return batch_service_pb2.CreateBatchResponse(batch=batch_service_pb2.Batch(id=request.id))
+
+    fake.answer = answer
+    async with Client(address) as client:
+        batch = await client.batches.create([JobSpec("t")])
+        added = await client.batches.add(batch.id, 2, [JobSpec("t")])
+        assert [getattr(outcome.error, "code", None) for outcome in (*batch.outcomes, *added)] == ["INTERNAL", "INTERNAL"]
+        assert await client.batches.add(batch.id, 1, [JobSpec("t")]) == []
 
 
 async def test_a_batch_of_which_nothing_is_known_counts_its_members(service: tuple[Service, str]) -> None:
