@@ -12,10 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
-import java.util.concurrent.SynchronousQueue;
-import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * The threads that run handlers. Quick handlers are best off with one thread that takes job after job; handlers that wait for
@@ -32,7 +29,6 @@ final class HandlerPool {
   private static final long SLOW_NANOS = 200_000;
   private static final int AVERAGE_OVER = 16;
   private static final int REASON_BYTES = 256;
-  private static final long IDLE_SECONDS = 60;
   private static final System.Logger LOG = System.getLogger(Worker.class.getName());
 
   private final WorkerCore core;
@@ -56,19 +52,7 @@ final class HandlerPool {
     this.telemetry = telemetry;
     this.concurrency = builder.concurrency;
     this.terminateGrace = builder.terminateGrace;
-    AtomicInteger number = new AtomicInteger();
-    this.threads =
-        new ThreadPoolExecutor(
-            0,
-            Integer.MAX_VALUE, // the server never hands out more than the concurrency
-            IDLE_SECONDS,
-            TimeUnit.SECONDS,
-            new SynchronousQueue<>(),
-            work -> {
-              Thread thread = new Thread(work, "millrace-handler-" + number.incrementAndGet());
-              thread.setDaemon(true);
-              return thread;
-            });
+    this.threads = Threads.asManyAsNeeded("millrace-handler"); // the server never hands out more than the concurrency
   }
 
   /** With the core's lock: how long a handler took. */

@@ -177,7 +177,7 @@ public final class JobStream implements AutoCloseable {
   /** With the lock. */
   private void tell(Answered answered) {
     untold.add(answered);
-    CompletableFuture.runAsync(answered::tell)
+    CompletableFuture.runAsync(answered::tell, Threads.FOLLOWERS)
         .whenComplete(
             (nothing, failure) -> {
               synchronized (this) {
@@ -199,7 +199,7 @@ public final class JobStream implements AutoCloseable {
       return;
     }
     long backoff = FIRST_BACKOFF_MS << failures;
-    CompletableFuture.delayedExecutor(backoff, TimeUnit.MILLISECONDS).execute(this::connectAgain);
+    CompletableFuture.delayedExecutor(backoff, TimeUnit.MILLISECONDS, Threads.FOLLOWERS).execute(this::connectAgain);
   }
 
   private synchronized void connectAgain() {
