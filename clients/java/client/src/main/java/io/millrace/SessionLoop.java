@@ -81,11 +81,7 @@ final class SessionLoop {
         if (isStopping && lookAfterEnding()) {
           break;
         }
-        if (isStopping) {
-          core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
-        } else {
-          pause(Math.min(BACKOFF_FIRST_MS << Math.min(refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
-        }
+        backOff(Math.min(BACKOFF_FIRST_MS << Math.min(refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
         continue;
       }
       boolean hasEnded = serve();
@@ -96,8 +92,8 @@ final class SessionLoop {
       long now = System.nanoTime();
       mustRegister = brokenAt != Long.MIN_VALUE && now - brokenAt < TWICE_WITHIN.toNanos();
       brokenAt = now;
-      if (mustRegister && !isStopping) {
-        pause(BACKOFF_FIRST_MS);
+      if (mustRegister) {
+        backOff(BACKOFF_FIRST_MS);
       }
     }
     deregister();
@@ -160,6 +156,15 @@ final class SessionLoop {
       core.sleep(Duration.ofNanos(Math.max(1, end - System.nanoTime())));
     }
     return isStopping;
+  }
+
+  /** Before the next try to connect. One that is stopping waits, too, but has to look after its end. */
+  private void backOff(long ms) throws InterruptedException {
+    if (isStopping) {
+      core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
+    } else {
+      pause(ms);
+    }
   }
 
   // ---- a connection ----
@@ -271,7 +276,7 @@ final class SessionLoop {
 
   private void deregister() {
     Registration registration = core.registration();
-    if (registration == null || core.holdsRunning()) { // to deregister would say that all has stopped
+    if (registration == null || core.mustNotConfirm()) { // to deregister would say that all has stopped
       return;
     }
     DeregisterRequest goodbye =

@@ -233,10 +233,13 @@ final class WorkerCore {
     flush(true);
   }
 
-  /** A handler still runs, and nobody may be told that it has stopped. */
-  boolean holdsRunning() {
+  /** The handler of a job that is to be cancelled still runs, and nobody may be told that it has stopped. */
+  boolean mustNotConfirm() {
     synchronized (lock) {
-      return held.values().stream().anyMatch(execution -> execution.phase == Execution.Phase.RUNNING);
+      return held.values().stream()
+          .filter(execution -> execution.phase == Execution.Phase.RUNNING)
+          .map(Execution::stopRequested)
+          .anyMatch(why -> why == Execution.Stop.CANCEL || why == Execution.Stop.TERMINATE);
     }
   }
 
