@@ -62,12 +62,17 @@ public final class Batches {
 
   private CompletableFuture<Batch> send(CreateBatchRequest request) {
     return rpc.call(BatchServiceGrpc.getCreateBatchMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> new Batch(answer.getBatch(), refused(0, outcomes(request.getItemsList(), answer.getOutcomesList()))));
+        .thenApply(
+            answer -> {
+              List<Outcome> outcomes = outcomes(request.getItemsList(), answer.getOutcomesList(), answer.getExisting());
+              return new Batch(answer.getBatch(), refused(0, outcomes));
+            });
   }
 
   /** Of a chunk; none, if it was taken before: the server does not keep them. */
-  private static List<Outcome> outcomes(List<io.millrace.proto.v1.JobSpec> items, List<CreateOutcome> answered) {
-    return answered.isEmpty() ? List.of() : Coalescer.outcomes(items, answered);
+  private static List<Outcome> outcomes(
+      List<io.millrace.proto.v1.JobSpec> items, List<CreateOutcome> answered, boolean wasTakenBefore) {
+    return wasTakenBefore ? List.of() : Coalescer.outcomes(items, answered);
   }
 
   private static List<Refused> refused(int first, List<Outcome> outcomes) {
@@ -128,7 +133,7 @@ public final class Batches {
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {
     var request = AddBatchItemsRequest.newBuilder().setBatchId(id).setChunk(chunk).addAllItems(items).setLast(last).build();
     return rpc.callStream(BatchServiceGrpc.getAddBatchItemsMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> outcomes(items, answer.getOutcomesList()));
+        .thenApply(answer -> outcomes(items, answer.getOutcomesList(), answer.getRepeatedChunk()));
   }
 
   /**
