@@ -135,7 +135,7 @@ final class Coalescer {
       return;
     }
     isWatched = true;
-    CompletableFuture.delayedExecutor(Math.max(0, first.end - System.nanoTime()), TimeUnit.NANOSECONDS)
+    CompletableFuture.delayedExecutor(Math.max(0, first.end - System.nanoTime()), TimeUnit.NANOSECONDS, Threads.FOLLOWERS)
         .execute(
             () -> {
               synchronized (this) {

@@ -60,7 +60,7 @@ final class Waits<T> {
           if (failure != null && (isOver || !canPass(failure))) {
             result.completeExceptionally(failure);
           } else if (failure != null) {
-            CompletableFuture.delayedExecutor(AGAIN_MS, TimeUnit.MILLISECONDS).execute(this::step);
+            CompletableFuture.delayedExecutor(AGAIN_MS, TimeUnit.MILLISECONDS, Threads.FOLLOWERS).execute(this::step);
           } else if (!answer.timedOut()) {
             result.complete(answer.value());
           } else if (isOver) {
