@@ -38,6 +38,7 @@ final class HandlerPool {
   private final int concurrency;
   private final Duration terminateGrace;
   private final ExecutorService threads;
+  private volatile Runnable beforeHalt = () -> {};
 
   // Guarded by the core's lock.
   private int active;
@@ -53,6 +54,11 @@ final class HandlerPool {
     this.concurrency = builder.concurrency;
     this.terminateGrace = builder.terminateGrace;
     this.threads = Threads.asManyAsNeeded("millrace-handler"); // the server never hands out more than the concurrency
+  }
+
+  /** What to do before the process is ended because of a handler, in spite of the others. */
+  void beforeHalt(Runnable action) {
+    beforeHalt = action;
   }
 
   /** With the core's lock: how long a handler took. */
@@ -209,21 +215,30 @@ final class HandlerPool {
 
   /**
    * A handler that must stop has the grace to do so. Afterwards only the end of the process stops it, and nothing else may confirm
-   * that it has stopped.
+   * that it has stopped. This waits on a thread of its own: whatever else runs here may be what blocks.
    */
   void watchTermination(Execution execution) {
-    CompletableFuture.delayedExecutor(terminateGrace.toMillis(), TimeUnit.MILLISECONDS)
+    CompletableFuture.delayedExecutor(
+            terminateGrace.toMillis(), TimeUnit.MILLISECONDS, work -> Threads.daemon("millrace-terminate", work).start())
         .execute(
             () -> {
               if (core.isStillIn(execution)) {
-                LOG.log(
-                    System.Logger.Level.ERROR,
-                    "job={0} task={1} was terminated and does not stop: the process ends with exit code {2}",
-                    execution.jobId(),
-                    execution.task(),
-                    EXIT_UNSTOPPABLE);
-                Runtime.getRuntime().halt(EXIT_UNSTOPPABLE);
+                halt(execution);
               }
             });
+  }
+
+  private void halt(Execution execution) {
+    try {
+      LOG.log(
+          System.Logger.Level.ERROR,
+          "job={0} task={1} was terminated and does not stop: the process ends with exit code {2}",
+          execution.jobId(),
+          execution.task(),
+          EXIT_UNSTOPPABLE);
+      beforeHalt.run();
+    } finally {
+      Runtime.getRuntime().halt(EXIT_UNSTOPPABLE);
+    }
   }
 }

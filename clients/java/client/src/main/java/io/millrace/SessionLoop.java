@@ -8,6 +8,7 @@ import io.millrace.proto.v1.RegisterResponse;
 import io.millrace.proto.v1.WorkerServiceGrpc;
 import java.net.http.HttpClient;
 import java.time.Duration;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -24,6 +25,7 @@ final class SessionLoop {
   private static final Duration TWICE_WITHIN = Duration.ofSeconds(10);
   private static final Duration HANDLERS_RETURN = Duration.ofSeconds(3);
   private static final Duration GOODBYE = Duration.ofSeconds(5);
+  private static final Duration GIVE_BACK = Duration.ofSeconds(3);
   private static final long BACKOFF_FIRST_MS = 200;
   private static final long BACKOFF_LAST_MS = 3000;
   private static final int BACKOFF_DOUBLINGS = 4;
@@ -244,12 +246,32 @@ final class SessionLoop {
   /** From now on nothing is started; the server is asked not to send any more. */
   private void beginStop() {
     LOG.log(System.Logger.Level.INFO, "stopping: {0} running", core.running());
-    Registration registration = core.registration();
-    if (registration != null) {
-      QuietWorkerRequest quiet = QuietWorkerRequest.newBuilder().setSessionId(registration.id()).build();
-      var unused = rpc.call(WorkerServiceGrpc.getQuietWorkerMethod(), quiet, CALL_TIMEOUT, Errors.About.OTHER);
-    }
+    var unused = goQuiet(CALL_TIMEOUT);
     core.beginReleasing();
+  }
+
+  private CompletableFuture<?> goQuiet(Duration timeout) {
+    Registration registration = core.registration();
+    if (registration == null) {
+      return CompletableFuture.completedFuture(null);
+    }
+    QuietWorkerRequest quiet = QuietWorkerRequest.newBuilder().setSessionId(registration.id()).build();
+    return rpc.call(WorkerServiceGrpc.getQuietWorkerMethod(), quiet, timeout, Errors.About.OTHER);
+  }
+
+  /**
+   * A stop at once, because the process ends for a handler that does not: gives back all that is not to be cancelled, and waits a
+   * little for the server to take it. From any thread that may wait.
+   */
+  void giveBack() {
+    long end = System.nanoTime() + GIVE_BACK.toNanos();
+    CompletableFuture<?> quiet = goQuiet(GIVE_BACK.dividedBy(2));
+    core.beginReleasing();
+    // What is given back before the server is quiet would come again. If it can't be reached, the rest is of no use either.
+    quiet.handle((answer, failure) -> null).join();
+    core.stopRunning();
+    core.releaseRunning();
+    core.awaitReported(end);
   }
 
   /** Tells what still runs to stop, waits for it a little, and gives back what does not. */

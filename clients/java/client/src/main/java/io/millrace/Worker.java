@@ -28,6 +28,7 @@ public final class Worker implements AutoCloseable {
     pool = new HandlerPool(core, builder, client.telemetry());
     core.pool(pool);
     session = new SessionLoop(client, core, builder);
+    pool.beforeHalt(session::giveBack);
     patience = builder.stopGrace.plus(AFTER_GRACE);
   }
 
@@ -93,7 +94,12 @@ public final class Worker implements AutoCloseable {
     return ended.copy();
   }
 
-  /** Stops, and waits until it has. */
+  /**
+   * Stops, and waits until it has. A handler that listens to neither cancel nor interrupt goes on in its thread all the same. If its
+   * job was asked to cancel, the server does not hear of it any more, and calls it cancelled when the session has been silent for the
+   * reconnect grace. That no job is cancelled while its code still runs therefore holds only if the process ends now, too, as one does
+   * that is a worker and nothing else; a larger program in which it has to hold ends itself (75 tells a supervisor to start it again).
+   */
   @Override
   public void close() {
     stop();

@@ -21,6 +21,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.TimeUnit;
 
 /**
  * What a worker's threads share: the deliveries that it holds, the reports on their way, the connection. {@link SessionLoop} looks
@@ -266,6 +267,19 @@ final class WorkerCore {
   boolean isReported() {
     synchronized (lock) {
       return outbox.isEmpty();
+    }
+  }
+
+  /** While releasing: waits until all reports have been accepted, or System.nanoTime() is there. */
+  void awaitReported(long end) {
+    synchronized (lock) {
+      try {
+        for (long left = end - System.nanoTime(); left > 0 && !outbox.isEmpty(); left = end - System.nanoTime()) {
+          TimeUnit.NANOSECONDS.timedWait(lock, left);
+        }
+      } catch (InterruptedException interrupted) {
+        Thread.currentThread().interrupt();
+      }
     }
   }
 
