@@ -91,7 +91,10 @@ class Worker:
         """Works until `stop()`, or until this is cancelled. With the pool `asyncio`, async handlers run on this event loop.
 
         A handler in a thread or on the event loop that does not obey a terminate ends the whole process, with exit code 75: nothing else
-        could stop it, and a cancel is never confirmed while the code still runs.
+        could stop it, and the worker confirms no cancel while the code still runs. After a stop, code in a thread that does not even hear
+        of a cancel goes on when this returns. The server calls its job cancelled when it has not heard of the worker for its reconnect
+        grace: by then the process has to be gone, as that of `millrace-worker` is. A larger program in which no code may outlive the
+        cancel of its job ends itself after this, too (75 tells a supervisor to start it again).
         """
         loop = asyncio.get_running_loop()
         session = Session(self._target, self.registry, self.options, self._pool(loop))
