@@ -230,6 +230,36 @@ final class WorkerIT {
 
   @ParameterizedTest
   @EnumSource(names = {"NNG", "GRPC"})
+  void aTerminateThatIsNotObeyedEndsTheProcessAndGivesBackTheOthers(Transport transport) throws Exception {
+    List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java"));
+    command.addAll(List.of("-cp", System.getProperty("java.class.path"), DeafWorker.class.getName()));
+    command.addAll(List.of(server.address(), queue, transport.name()));
+    Process process = new ProcessBuilder(command).inheritIO().start();
+    try {
+      List<String> ids = List.of(create("deaf", null), create("deaf", null), create("deaf", null));
+      for (String id : ids) {
+        while (client.get(id).progress().isEmpty()) { // until the test's time is over
+          Thread.sleep(20);
+        }
+      }
+      client.cancel(ids.get(0));
+      client.terminate(ids.get(1));
+      assertThat(process.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(process.exitValue()).isEqualTo(75);
+      Job other = client.get(ids.get(2));
+      assertThat(List.of(other.state(), other.attempts(), other.lostCount())).isEqualTo(List.of(JobState.PENDING, 0, 0));
+      for (String id : ids.subList(0, 2)) {
+        Job stopped = client.waitFor(id, SOON);
+        assertThat(List.of(stopped.state(), stopped.lostCount())).isEqualTo(List.of(JobState.CANCELLED, 1));
+      }
+      client.cancel(ids.get(2));
+    } finally {
+      process.destroyForcibly();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"NNG", "GRPC"})
   void aDrainEndsTheWorkerWhenItsJobsHave(Transport transport) throws Exception {
     CountDownLatch started = new CountDownLatch(1);
     CountDownLatch mayEnd = new CountDownLatch(1);
