@@ -329,6 +329,7 @@ func (s *workerState) finished(run *run, result verdict) bool {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if run.session != s.session {
+		run.phase = phaseReported
 		return false
 	}
 	s.running--
