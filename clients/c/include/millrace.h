@@ -742,9 +742,9 @@ millrace_server_info(struct millrace_client *client, struct millrace_server_info
  * millrace_fail, millrace_snooze (the last call counts).
  *
  * A handler that does not obey a terminate within terminate_grace_ms can't be stopped, and while it runs nobody may be told that
- * it has: the worker gives back what it holds, waits a few seconds for handlers that return, and ends the process by
- * quick_exit(MILLRACE_EXIT_STUCK), which calls what at_quick_exit has registered. So does a worker that stops when the handler of
- * a cancelled job still runs at the end of the stop's grace. A supervisor starts the process anew. */
+ * it has: the worker tells its other handlers to stop, gives them a few seconds, gives back what else it holds, and ends the
+ * process by quick_exit(MILLRACE_EXIT_STUCK), which calls what at_quick_exit has registered. So does a worker that stops when the
+ * handler of a cancelled job still runs at the end of the stop's grace. A supervisor starts the process anew. */
 
 /* The exit code of such a process. */
 enum { MILLRACE_EXIT_STUCK = 75 };

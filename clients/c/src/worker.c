@@ -342,32 +342,25 @@ static void ignore_answer(void *context, struct box *take_box, void *response, c
   box_unref(take_box);
 }
 
-/* From now on nothing is started; the server is asked not to send any more. */
-static void begin_stop(struct millrace_worker *worker) {
+void worker_begin_stop_locked(struct millrace_worker *worker) {
   Millrace__V1__QuietWorkerRequest request = MILLRACE__V1__QUIET_WORKER_REQUEST__INIT;
-  pthread_mutex_lock(&worker->lock);
   worker->is_releasing = true;
   say(worker, MILLRACE_LOG_INFO, "stopping: %u running", worker->running);
   request.session_id = worker->session.id;
-  call_start(worker->client, WORKERS(QuietWorker, quiet_worker), &request, 0, ignore_answer, NULL);
+  if (worker->session.id)
+    call_start(worker->client, WORKERS(QuietWorker, quiet_worker), &request, 0, ignore_answer, NULL);
   intake_release_queued_locked(worker);
   reports_flush_locked(worker, true);
-  pthread_mutex_unlock(&worker->lock);
 }
 
-/* Tells what still runs to stop, waits for it a little, and gives back what does not; but nobody is told anything about a job
- * that was cancelled or lost while its handler runs. */
+/* Tells what still runs to stop, waits for it a little, and gives back what does not. */
 static void end_grace(struct millrace_worker *worker) {
   int64_t end_us = g_get_monotonic_time() + (int64_t)HANDLERS_RETURN_MS * 1000;
   pthread_mutex_lock(&worker->lock);
   intake_stop_running_locked(worker);
   while (worker->running > worker->orphans && sync_wait_until(&worker->returned, &worker->lock, end_us))
     ;
-  for (GList *link = worker->held.head; link; link = link->next) {
-    struct millrace_context *context = link->data;
-    if (context->state == DELIVERY_RUNNING && millrace_context_cancelled(context) == MILLRACE_STOP_SHUTDOWN)
-      reports_release_locked(context, MILLRACE__V1__RELEASE_REASON__RELEASE_REASON_STOPPING);
-  }
+  intake_release_running_locked(worker);
   reports_flush_locked(worker, true);
   pthread_mutex_unlock(&worker->lock);
 }
@@ -404,7 +397,9 @@ static bool look_after_ending(struct millrace_worker *worker, struct ending *end
   if (stop_calls == 0 && !is_draining)
     return false;
   if (stop_calls > 0 && !ending->begun) {
-    begin_stop(worker);
+    pthread_mutex_lock(&worker->lock);
+    worker_begin_stop_locked(worker);
+    pthread_mutex_unlock(&worker->lock);
     ending->begun = true;
     ending->grace_end_us = now_us + MAX(worker->options.stop_grace_ms, 0) * 1000;
   }

@@ -144,12 +144,19 @@ struct millrace_worker {
   bool was_run;
 };
 
+/* ---- worker.c ---- */
+/* From now on nothing is started: the server is asked not to send any more, and what was queued is given back. */
+void worker_begin_stop_locked(struct millrace_worker *worker);
+
 /* ---- worker_intake.c ---- */
 void intake_received(void *worker, struct box *take_box, const Millrace__V1__Deliveries *message);
 /* Ends the hold on a delivery. */
 void intake_drop_locked(struct millrace_context *context);
 /* Gives back what has not started; with `reason` STOPPING. */
 void intake_release_queued_locked(struct millrace_worker *worker);
+/* Gives back what was told that the worker stops and still runs; but nobody is told anything about a job that was cancelled or
+ * lost while its handler runs. */
+void intake_release_running_locked(struct millrace_worker *worker);
 /* The session is gone with everything it held. */
 void intake_orphan_all_locked(struct millrace_worker *worker);
 /* Tells a running handler to stop, and why. */

@@ -54,6 +54,14 @@ void intake_release_queued_locked(struct millrace_worker *worker) {
   }
 }
 
+void intake_release_running_locked(struct millrace_worker *worker) {
+  for (GList *link = worker->held.head; link; link = link->next) {
+    struct millrace_context *context = link->data;
+    if (context->state == DELIVERY_RUNNING && millrace_context_cancelled(context) == MILLRACE_STOP_SHUTDOWN)
+      reports_release_locked(context, MILLRACE__V1__RELEASE_REASON__RELEASE_REASON_STOPPING);
+  }
+}
+
 void intake_orphan_all_locked(struct millrace_worker *worker) {
   reports_forget_locked(worker);
   while (worker->queue.head)

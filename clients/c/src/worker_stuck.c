@@ -20,15 +20,15 @@ static bool others_run_locked(const struct millrace_worker *worker) {
   return worker->running > worker->terminated.length;
 }
 
-/* What else runs is told to stop; what comes back, and what was queued, is still reported. */
+/* What else runs is told to stop; what comes back is still reported, and the rest is given back. */
 static void leave_locked(struct millrace_worker *worker, const struct millrace_context *stuck) {
   say_locked(worker, stuck, "the handler does not obey the terminate");
-  worker->is_releasing = true;
-  intake_release_queued_locked(worker);
+  worker_begin_stop_locked(worker);
   intake_stop_running_locked(worker);
   int64_t end_us = g_get_monotonic_time() + (int64_t)HANDLERS_RETURN_MS * 1000;
   while (others_run_locked(worker) && sync_wait_until(&worker->returned, &worker->lock, end_us))
     ;
+  intake_release_running_locked(worker);
   reports_flush_locked(worker, true);
   end_us = g_get_monotonic_time() + (int64_t)REPORTS_MS * 1000;
   while (reports_are_pending_locked(worker) && sync_wait_until(&worker->returned, &worker->lock, end_us))

@@ -33,6 +33,7 @@ struct fake_server {
   int refuse_code;
   unsigned refuse_times;
   bool forgets;
+  bool was_quieted;
   bool is_deregistered;
   unsigned registers;
   unsigned get_jobs;
@@ -277,6 +278,8 @@ static int answer(struct fake_server *server, const char *method, const void *by
     *out = pack(&response);
     return GRPC_STATUS_OK;
   }
+  if (g_str_has_suffix(method, "/QuietWorker"))
+    server->was_quieted = true;
   if (g_str_has_suffix(method, "/Deregister"))
     server->is_deregistered = true;
   *out = grpc_raw_byte_buffer_create(NULL, 0);
@@ -482,11 +485,19 @@ unsigned fake_server_create_job_calls(struct fake_server *server) {
   return read_count(server, &server->create_job_calls);
 }
 
-bool fake_server_is_deregistered(struct fake_server *server) {
+static bool read_flag(struct fake_server *server, const bool *flag) {
   pthread_mutex_lock(&server->lock);
-  bool is_deregistered = server->is_deregistered;
+  bool result = *flag;
   pthread_mutex_unlock(&server->lock);
-  return is_deregistered;
+  return result;
+}
+
+bool fake_server_was_quieted(struct fake_server *server) {
+  return read_flag(server, &server->was_quieted);
+}
+
+bool fake_server_is_deregistered(struct fake_server *server) {
+  return read_flag(server, &server->is_deregistered);
 }
 
 static void send_deliveries(struct fake_server *server, const Millrace__V1__Deliveries *message) {

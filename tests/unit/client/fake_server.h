@@ -25,6 +25,8 @@ void fake_server_refuse_sessions(struct fake_server *server);
 void fake_server_forget_sessions(struct fake_server *server);
 unsigned fake_server_registers(struct fake_server *server);
 unsigned fake_server_get_jobs(struct fake_server *server);
+/* Was the server asked not to send the worker any more? */
+bool fake_server_was_quieted(struct fake_server *server);
 bool fake_server_is_deregistered(struct fake_server *server);
 
 /* Whether to leave creates and added items, and all calls behind them, without an answer for now. */

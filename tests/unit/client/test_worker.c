@@ -420,6 +420,7 @@ static void assert_exits_stuck(GPid pid) {
   assert_int_equal(WEXITSTATUS(status), MILLRACE_EXIT_STUCK);
 }
 
+/* Others are given back before that, but not a job that was cancelled. */
 static void a_terminate_that_is_not_obeyed_ends_the_process(void **state) {
   (void)state;
   struct fixture fixture = {.server = fake_server_open()};
@@ -427,9 +428,16 @@ static void a_terminate_that_is_not_obeyed_ends_the_process(void **state) {
   assert_heartbeat(&fixture, 0, 0);
   fake_server_deliver(fixture.server, 1, 1, 1, "stubborn");
   assert_reports(&fixture, "1: 1 started");
-  fake_server_accept(fixture.server, 1);
+  fake_server_deliver(fixture.server, 2, 2, 1, "stubborn");
+  assert_reports(&fixture, "2: 2 started");
+  fake_server_deliver(fixture.server, 3, 3, 1, "stubborn");
+  assert_reports(&fixture, "3: 3 started");
+  fake_server_command(fixture.server, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_CANCEL, 3);
   fake_server_command(fixture.server, MILLRACE__V1__COMMAND_KIND__COMMAND_KIND_TERMINATE, 1);
+  assert_reports(&fixture, "4: 2 released");
+  fake_server_accept(fixture.server, 4);
   assert_exits_stuck(pid);
+  assert_true(fake_server_was_quieted(fixture.server));
   assert_true(fake_server_is_quiet(fixture.server, 500));
   assert_false(fake_server_is_deregistered(fixture.server));
   fake_server_close(fixture.server);
