@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	if queue := os.Getenv(stuckQueue); queue != "" {
+		return workStuck(queue)
+	}
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if servertest.Program() == "" {

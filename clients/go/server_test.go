@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -321,6 +323,82 @@ func TestServerAwayIsUnavailable(t *testing.T) {
 	created, err := client.Create(within(t), "x", nil)
 	if !errors.Is(err, millrace.ErrUnavailable) || created.ID == "" {
 		t.Fatalf("%+v (%v)", created, err)
+	}
+}
+
+// stuckQueue, in the environment, makes a process of this test program a worker of that queue.
+const stuckQueue = "MILLRACE_TEST_STUCK_QUEUE"
+
+// workStuck handles one job that returns only when the other is told to stop, and that other, which never does.
+func workStuck(queue string) int {
+	client, err := millrace.NewClient()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	worker := millrace.NewWorker(client, millrace.WithQueues(queue), millrace.WithConcurrency(2), millrace.WithTerminateGrace(300*time.Millisecond))
+	told := make(chan struct{})
+	worker.HandleFunc("late", func(ctx context.Context, _ *millrace.Delivery) (any, error) {
+		<-told
+		return nil, ctx.Err()
+	})
+	worker.HandleFunc("deaf", func(ctx context.Context, _ *millrace.Delivery) (any, error) {
+		<-ctx.Done()
+		close(told)
+		select {}
+	})
+	if err := worker.Run(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	return 1
+}
+
+// A terminate that is obeyed too late ends the process all the same: it takes nothing new, and what else it runs is given back.
+func TestServerTerminateEndsTheProcess(t *testing.T) {
+	const queue = "stuck"
+	client := newClient(t)
+	process := exec.CommandContext(within(t), os.Args[0])
+	process.Env = append(os.Environ(), stuckQueue+"="+queue)
+	process.Stdout, process.Stderr = os.Stderr, os.Stderr
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- process.Wait() }()
+	var ids []string
+	for _, task := range []string{"late", "deaf"} {
+		created, err := client.Create(within(t), task, nil, millrace.WithQueue(queue))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, created.ID)
+		eventually(t, func() bool {
+			job, err := client.Get(within(t), created.ID)
+			return err == nil && job.State == millrace.StateRunning
+		})
+	}
+	if _, err := client.Cancel(within(t), ids[0], millrace.Terminate()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		for info, err := range client.Workers(within(t), queue) {
+			return err == nil && info.State == "quiet"
+		}
+		return false
+	})
+	<-ended
+	if code := process.ProcessState.ExitCode(); code != millrace.ExitStuck {
+		t.Fatalf("exit code %d", code)
+	}
+	second := millrace.NewWorker(client, millrace.WithQueues(queue))
+	second.HandleFunc("deaf", func(context.Context, *millrace.Delivery) (any, error) { return nil, nil })
+	work(t, second)
+	if job, err := client.Wait(within(t), ids[0]); err != nil || job.State != millrace.StateCancelled {
+		t.Fatalf("%+v (%v)", job, err)
+	}
+	job, err := client.Wait(within(t), ids[1])
+	if err != nil || job.State != millrace.StateSucceeded || job.Deliveries != 2 || job.LostCount != 0 {
+		t.Fatalf("%+v (%v)", job, err)
 	}
 }
 

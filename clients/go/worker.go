@@ -249,9 +249,7 @@ func (w *Worker) awaitEnd(done context.Context) {
 	case <-w.state.drained:
 		w.state.await(w.stopping, math.MaxInt64, w.state.isIdle)
 	}
-	running := w.state.beginStop()
-	w.options.logger.Info("worker stops", "running", running)
-	go w.quiet()
+	w.beginStop()
 	w.state.await(w.hurry, w.options.stopGrace, w.state.isIdle)
 	if w.state.stopHandlers(ErrShutdown) > 0 {
 		w.state.await(nil, handlersReturn, w.state.isIdle)
@@ -266,25 +264,31 @@ func (w *Worker) awaitEnd(done context.Context) {
 }
 
 // obeyOrExit is called when the grace of a terminate is over. While the code runs nobody may be told that it has stopped: so the
-// process ends. What else runs is told to stop, and what comes back is still reported.
+// process ends, even if it does come back now: the worker has stopped. What else runs is told to stop; what comes back is still
+// reported, and the rest is given back.
 func (w *Worker) obeyOrExit(stuck *run) {
 	if !w.state.isRunning(stuck) {
 		return
 	}
 	w.options.logger.Error("the handler does not obey the terminate: the process exits", "job", stuck.delivery.JobID,
 		"task", stuck.delivery.Task, "grace", w.options.terminateGrace, "code", ExitStuck)
-	w.state.beginStop()
+	w.beginStop()
 	w.state.stopHandlers(ErrShutdown)
-	w.state.await(nil, handlersReturn, func() bool { return w.state.onlyStuck() })
-	if w.state.isRunning(stuck) {
-		w.state.await(nil, handlersReturn, w.state.isReported)
-		w.exitStuck(stuck)
-	}
+	w.state.await(nil, handlersReturn, w.state.onlyStuck)
+	w.state.releaseRunning()
+	w.state.await(nil, handlersReturn, w.state.isReported)
+	w.exitStuck(stuck)
 }
 
 func (w *Worker) exitStuck(stuck *run) {
 	w.options.logger.Error("exit", "code", ExitStuck, "job", stuck.delivery.JobID)
 	w.exit(ExitStuck)
+}
+
+// beginStop: from now on nothing is started, and the server is asked not to send any more.
+func (w *Worker) beginStop() {
+	go w.quiet()
+	w.options.logger.Info("worker stops", "running", w.state.beginStop())
 }
 
 // quiet asks the server not to send any more. If it does not hear, what comes is given back.
