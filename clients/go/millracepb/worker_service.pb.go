@@ -930,7 +930,8 @@ func (x *Command) GetDelivery() uint32 {
 // Server to worker. Also the body of a WebSocket message on the jobs path.
 type Deliveries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Set in messages with deliveries: 1, 2, … without a gap over the session's life. A repeat is dropped.
+	// 1, 2, … without a gap over the session's life, in messages with deliveries, or whose deliveries were all taken back before the
+	// message was sent again. A repeat is dropped.
 	DeliverySeq uint64 `protobuf:"varint,1,opt,name=delivery_seq,json=deliverySeq,proto3" json:"delivery_seq,omitempty"`
 	// At most 100, at most 1 MiB together unless it is a single one.
 	Deliveries []*Delivery `protobuf:"bytes,2,rep,name=deliveries,proto3" json:"deliveries,omitempty"`

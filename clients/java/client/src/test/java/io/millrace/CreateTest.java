@@ -96,13 +96,20 @@ final class CreateTest {
     try (Client hasty = server.client().callTimeout(Duration.ofSeconds(3)).build()) {
       CompletableFuture<Created> first = hold(hasty);
       CompletableFuture<Created> left = hasty.createAsync(JobSpec.of("left"));
-      CompletableFuture<Created> late = hasty.createAsync(JobSpec.of("late"));
+      // No call has room for both, and the one's ends after the other's time.
+      CompletableFuture<Created> second = hasty.createAsync(JobSpec.of("second", "x".repeat(2_000_000)));
+      CompletableFuture<Created> late = hasty.createAsync(JobSpec.of("late", "x".repeat(2_000_000)));
       assertThat(left.cancel(true)).isTrue();
-      assertThatThrownBy(() -> get(first)).hasCauseInstanceOf(DeadlineExceededException.class);
-      assertThatThrownBy(() -> late.get(1500, TimeUnit.MILLISECONDS)).hasCauseInstanceOf(DeadlineExceededException.class);
+      CompletableFuture<Void> opened = server.gate;
+      server.gate = new CompletableFuture<>();
+      opened.complete(null);
+      get(first);
+      await(() -> server.calls.size() == 2);
+      assertThatThrownBy(() -> get(second)).hasCauseInstanceOf(DeadlineExceededException.class);
+      assertThatThrownBy(() -> get(late)).hasCauseInstanceOf(DeadlineExceededException.class);
       server.gate.complete(null);
       get(hasty.createAsync(JobSpec.of("next")));
-      assertThat(server.calls).containsExactly(List.of("first"), List.of("next"));
+      assertThat(server.calls).containsExactly(List.of("first"), List.of("second"), List.of("next"));
     }
   }
 
