@@ -70,8 +70,9 @@ struct model_session {
   unsigned queues, tasks; /* bits */
   unsigned unknown;       /* places (model_place) of tasks that it said it does not know; */
   unsigned refused;       /* ... and the engine has heard it */
-  bool leaves;            /* it was asked to be deregistered */
-  bool quiet;             /* it takes no more, as was answered */
+  bool prefetches;
+  bool leaves; /* it was asked to be deregistered */
+  bool quiet;  /* it takes no more, as was answered */
   bool closed;
 };
 

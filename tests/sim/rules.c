@@ -160,6 +160,9 @@ static void delivery_ends(struct sim *sim, struct job *job, const Millrace__V1__
       job->unknown_since_ms = 0;
       return;
     }
+    outcome = (struct outcome){job->cancel_requested ? CANCELLED : PENDING, 0, 0, -1, NULL};
+    if (session && session->prefetches && agrees(sim, job, next, &outcome, false))
+      return; /* it waited behind handlers that did not stop */
   }
   outcome = (struct outcome){FAILED, 1, 0, -1, "DEADLINE"};
   if (may_have_passed(sim, job->deadline_ms) && agrees(sim, job, next, &outcome, false))

@@ -28,6 +28,7 @@ struct worker {
   char token[SESSION_TOKEN_BYTES_MAX + 1];
   bool registering, registered, joined, lost; /* lost: the server said that the session is gone */
   unsigned queues, tasks, concurrency;
+  bool prefetches;
   uint64_t connection, received, report_seq, ping;
   int64_t heartbeat_ms, silent_until_ms;
   bool drains, quiet;
@@ -194,6 +195,7 @@ static void register_answered(struct sim *sim, void *data, const struct error *e
   session->queues = worker->queues;
   session->tasks = worker->tasks;
   session->concurrency = worker->concurrency;
+  session->prefetches = worker->prefetches;
 }
 
 static void register_anew(struct sim *sim, struct worker *worker) {
@@ -224,6 +226,7 @@ static void register_anew(struct sim *sim, struct worker *worker) {
   message->concurrency = 1 + sim_roll(sim, 6);
   message->prefetch = prefetch;
   worker->concurrency = message->concurrency + prefetch;
+  worker->prefetches = prefetch > 0;
   machine_call(sim, "WorkerService/Register", &message->base, register_answered, g_memdup2(&worker->number, sizeof(unsigned)));
 }
 
