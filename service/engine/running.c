@@ -155,8 +155,12 @@ void running_started(struct turn *turn, struct running *running) {
   arm(turn->engine, running, turn->now_ms);
 }
 
-/* All slots are taken by handlers that were told to stop and do not. What waits behind them waits as long as an attempt may
- * take, and then goes elsewhere. */
+/* Are all slots taken by handlers that were told to stop, and have not? */
+static bool is_deaf(const struct session *session) {
+  return g_hash_table_size(session->revoked) >= session->registration->concurrency;
+}
+
+/* What waits behind such handlers waits as long as an attempt may take, and then goes elsewhere, unless one has stopped. */
 static void arm_ahead(struct turn *turn, struct session *session) {
   for (GList *link = session->ahead.head; link; link = link->next)
     arm(turn->engine, link->data, turn->now_ms);
@@ -244,6 +248,8 @@ void running_time_outs(struct turn *turn) {
     }
     struct running *running = HEAP_OBJECT(node, struct running, timeout);
     heap_remove(&engine->timeouts, node);
+    if (running->is_ahead && !is_deaf(running->session))
+      continue;
     struct entry *entry = turn_job(turn, &running->id);
     struct policy policy = running->policy;
     policy.delays_ms = arena_memdup(turn->arena, policy.delays_ms, policy.delays * sizeof *policy.delays_ms);

@@ -6,24 +6,25 @@
 
 static char *const first = "00000000-0000-4000-8000-00000000000a";
 static char *const ahead = "00000000-0000-4000-8000-00000000000b";
+static char *const hasty = "00000000-0000-4000-8000-00000000000c";
 
-static void create(struct harness *harness, char *id) {
-  Google__Protobuf__Duration hour = GOOGLE__PROTOBUF__DURATION__INIT;
+static void create(struct harness *harness, char *id, int64_t time_out_ms) {
+  Google__Protobuf__Duration time_out = GOOGLE__PROTOBUF__DURATION__INIT;
   Millrace__V1__JobSpec spec = MILLRACE__V1__JOB_SPEC__INIT;
   Millrace__V1__CreateJobRequest message = MILLRACE__V1__CREATE_JOB_REQUEST__INIT;
-  hour.seconds = HOUR_MS / SECOND_MS;
+  time_out.seconds = time_out_ms / SECOND_MS;
   spec.id = id;
   spec.task = "t";
-  spec.attempt_timeout = &hour;
+  spec.attempt_timeout = &time_out;
   message.job = &spec;
   assert_non_null(harness_call(harness, "JobService/CreateJob", &message.base));
 }
 
 static void open_with_a_prefetched_job(struct harness *harness, struct id *out_session) {
   harness_open_stepped(harness);
-  *out_session = harness_add_worker_for(harness, "default", "t", 1, 1);
-  create(harness, first);
-  create(harness, ahead);
+  *out_session = harness_add_worker_for(harness, "default", "t", 1, 2);
+  create(harness, first, HOUR_MS);
+  create(harness, ahead, HOUR_MS);
 }
 
 static void assert_state(struct harness *harness, char *id, int state) {
@@ -50,16 +51,17 @@ static void start(struct harness *harness, const struct id *session, uint64_t re
   harness_report_one(harness, session, report_seq, id, 1, &report);
 }
 
-/* It holds but this one. */
-static void hold(struct harness *harness, const struct id *session, char *id) {
-  Millrace__V1__HeldDelivery held = MILLRACE__V1__HELD_DELIVERY__INIT;
-  Millrace__V1__HeldDelivery *list[] = {&held};
+/* It holds but this one, and maybe another. */
+static void hold(struct harness *harness, const struct id *session, char *id, char *other) {
+  Millrace__V1__HeldDelivery held[2] = {MILLRACE__V1__HELD_DELIVERY__INIT, MILLRACE__V1__HELD_DELIVERY__INIT};
+  Millrace__V1__HeldDelivery *list[] = {&held[0], &held[1]};
   Millrace__V1__Heartbeat heartbeat = MILLRACE__V1__HEARTBEAT__INIT;
   Millrace__V1__Reports reports = MILLRACE__V1__REPORTS__INIT;
-  held.job_id = id;
-  held.delivery = 1;
-  heartbeat.received_up_to = 2;
-  heartbeat.n_held = 1;
+  held[0].job_id = id;
+  held[1].job_id = other;
+  held[0].delivery = held[1].delivery = 1;
+  heartbeat.received_up_to = other ? 3 : 2;
+  heartbeat.n_held = other ? 2 : 1;
   heartbeat.held = list;
   reports.heartbeat = &heartbeat;
   harness_report(harness, session, &reports);
@@ -109,7 +111,7 @@ static void test_a_revoked_job_keeps_its_slot(void **state) {
   harness_pass(&harness, HOUR_MS);
   assert_timed_out(&harness, first);
   assert_runs(&harness, ahead);
-  hold(&harness, &session, ahead);
+  hold(&harness, &session, ahead, NULL);
   harness_pass(&harness, 50 * MINUTE_MS);
   assert_runs(&harness, ahead);
   harness_pass(&harness, 10 * MINUTE_MS);
@@ -132,6 +134,22 @@ static void test_what_is_behind_a_hung_handler_is_released(void **state) {
   harness_add_worker_for(&harness, "default", "t", 1, 0);
   harness_settle(&harness);
   assert_runs(&harness, ahead);
+  harness_close(&harness);
+}
+
+/* The handler of the first has stopped when told: the others wait for the second as they waited for the first. */
+static void test_what_is_behind_a_handler_that_stopped_stays(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  create(&harness, hasty, MINUTE_MS);
+  harness_pass(&harness, HOUR_MS);
+  assert_timed_out(&harness, first);
+  hold(&harness, &session, ahead, hasty);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  assert_runs(&harness, hasty);
   harness_close(&harness);
 }
 
@@ -180,6 +198,7 @@ int main(void) {
       cmocka_unit_test(test_it_counts_from_the_free_slot_at_the_latest),
       cmocka_unit_test(test_a_revoked_job_keeps_its_slot),
       cmocka_unit_test(test_what_is_behind_a_hung_handler_is_released),
+      cmocka_unit_test(test_what_is_behind_a_handler_that_stopped_stays),
       cmocka_unit_test(test_after_a_restart_a_prefetched_job_has_its_time),
       cmocka_unit_test(test_an_expiry_in_the_past_is_now),
   };
