@@ -67,10 +67,10 @@ def test_both_ports_are_encrypted(make_secure, make_worker, certificates):
     with make_worker(server, queues=["q"], handler=lambda delivery: '"done"') as worker:
         assert worker.registered.scheme == "wss"
         assert server.client.wait(job.id).result.json == '"done"'
-    for port in ports(server):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
-            plain.sendall(b"GET /reports HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"HTTP" not in plain.recv(100)
+        for port in ports(server):  # while the session stands: at its end the port is barred for a moment
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+                plain.sendall(b"GET /reports HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"HTTP" not in plain.recv(100)
     with fails("UNAVAILABLE"):
         Client(server.target).ListQueues(timeout_s=5)
     with fails("UNAVAILABLE"):  # an authority that the client does not know
