@@ -34,6 +34,7 @@ struct connection {
   bool is_welcome;
   bool is_rpc; /* gRPC's */
   bool is_shut;
+  int64_t shut_ms;    /* when */
   bool has_answer;    /* its head is done with: it is welcome, was answered, or is shut */
   int ticks;          /* of the guard's thread since it was accepted, until it has an answer */
   const void *reader; /* which TLS state reads it; NULL: not known */

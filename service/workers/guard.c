@@ -41,6 +41,7 @@ enum {
   LACKING_NAP_MS = 10,      /* when there is not even a descriptor to refuse with */
   PATIENT_NAP_MS = 20,      /* between two looks whether all have gone by themselves */
   SHUT_NAP_MS = 5,          /* the same, of those that were shut */
+  OVER_MS = 1000,           /* after which nothing is at work any more for one that was shut */
   READ_PARTS_MAX = 16,      /* nng has no more */
   UNTAKEN_BYTES_MAX = 4096, /* sent to a peer, and on its way */
   TAKEN_SHARE = 8,          /* or it has taken so many times its allowance since that came back */
@@ -200,6 +201,7 @@ static _Thread_local const void *reading_tls; /* in whose mbedtls_ssl_read this 
 static void shut(struct connection *connection, int fd) {
   shutdown(fd, SHUT_RDWR);
   connection->is_shut = connection->has_answer = true;
+  connection->shut_ms = guard_now_ms();
 }
 
 /* What went to it so far, if the kernel tells: before 4.19 it gives less. */
@@ -450,8 +452,11 @@ static bool is_rpc(const struct connection *connection) {
   return connection->is_rpc;
 }
 
+/* Of one that was shut nothing is read any more, and what was at work for it ends in a moment, even if its owner keeps it open:
+ * nng does not always notice that a peer has left in the middle of TLS. */
 static bool is_unfinished(const struct connection *connection) {
-  return connection->is_for_workers && !connection->is_welcome;
+  bool is_over = connection->is_shut && guard_now_ms() - connection->shut_ms >= OVER_MS;
+  return connection->is_for_workers && !connection->is_welcome && !is_over;
 }
 
 /* Is there none of this kind? Looks only at those, and shuts them if told to. Under the mutex. */
