@@ -53,11 +53,20 @@ class WebSocketPipe:
         """Dials both."""
         self._sockets = []
         for url, protocol in zip(self._urls, ("push.sp.nanomsg.org", "pull.sp.nanomsg.org")):
-            self._sockets.append(await websockets.connect(url, subprotocols=[protocol], extra_headers=self._header, max_size=None,
-                                                          compression=None, ping_interval=None, open_timeout=SOON_S, close_timeout=1,
-                                                          **self._ssl))
+            self._sockets.append(await self._dial(url, protocol))
         self._reader = asyncio.ensure_future(self._read())
         self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _dial(self, url, protocol):
+        """Dials again when it is reset, as workers do: at a session's end the port takes nobody for a moment."""
+        for tries_left in range(20, -1, -1):
+            try:
+                return await websockets.connect(url, subprotocols=[protocol], extra_headers=self._header, max_size=None, compression=None,
+                                                ping_interval=None, open_timeout=SOON_S, close_timeout=1, **self._ssl)
+            except (ConnectionResetError, websockets.InvalidMessage):
+                if not tries_left:
+                    raise
+                await asyncio.sleep(0.1)
 
     async def _read(self):
         try:
