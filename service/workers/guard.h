@@ -42,8 +42,8 @@ void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes);
 void guard_give_back(const struct sockaddr_storage *peer, size_t message_bytes);
 
 /* Until guard_unbar, the workers' port takes no new connections and has none that is not welcome yet: those that are there have
- * `patience_ms` to become so, then they are shut and may take `wait_ms` to go; after a second they count as gone. Blocks that long. False: some have not. Each call
- * is undone once. */
+ * `patience_ms` to become so, then they are shut and may take `wait_ms` to go; after a second they count as gone. Blocks that
+ * long. False: some have not. Each call is undone once. */
 bool guard_bar(int64_t patience_ms, int64_t wait_ms);
 void guard_unbar(void);
 /* Closes the connections of gRPC, takes no new ones, and waits until they have gone, at most `wait_ms`: see rpc_server_stop. */
