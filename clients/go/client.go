@@ -149,7 +149,7 @@ func NewClient(options ...ClientOption) (*Client, error) {
 func (o *clientOptions) dialOptions() []grpc.DialOption {
 	transport := insecure.NewCredentials()
 	if o.tls != nil && !strings.HasPrefix(o.address, "unix:") {
-		transport = credentials.NewTLS(o.tls)
+		transport = tellingCredentials{credentials.NewTLS(o.tls)}
 	}
 	reconnect := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}
 	result := []grpc.DialOption{
