@@ -159,7 +159,7 @@ void cancel_jobs_apply(struct turn *turn, struct request *request) {
   }
   bulk->answer = answer_cancel;
   bulk->most = BULK_JOBS_MAX;
-  bulk->created_max_ms = turn->now_ms;
+  bulk->created_max_ms = engine_divide_created(turn);
   add_cancel(turn->engine, bulk, message->terminate, message->reason);
 }
 

@@ -77,7 +77,7 @@ static void fill_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const
   job->priority = priority_of(spec->priority);
   job->generation = 1;
   job->attempts_max = spec->retry_policy ? spec->retry_policy->max_attempts : 0;
-  job->created_ms = now_ms;
+  job->created_ms = engine_created_ms(turn);
   int64_t delay_ms = spec->start_case == MILLRACE__V1__JOB_SPEC__START_DELAY ? time_from_duration(spec->delay) : 0;
   if (spec->start_case == MILLRACE__V1__JOB_SPEC__START_RUN_AT)
     job->run_at_ms = time_from_timestamp(spec->run_at);

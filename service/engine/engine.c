@@ -74,6 +74,21 @@ uint64_t engine_sequence(struct turn *turn) {
   return engine->sequence;
 }
 
+int64_t engine_created_ms(struct turn *turn) {
+  struct engine *engine = turn->engine;
+  const bool is_near = engine->created_ms - turn->now_ms < SECOND_MS;
+  const int64_t created_ms = is_near ? MAX(engine->created_ms, turn->now_ms) : turn->now_ms;
+  engine->created_ms = MAX(engine->created_ms, created_ms);
+  return created_ms;
+}
+
+int64_t engine_divide_created(struct turn *turn) {
+  struct engine *engine = turn->engine;
+  const int64_t last_ms = MAX(engine->created_ms, turn->now_ms);
+  engine->created_ms = last_ms + 1;
+  return last_ms;
+}
+
 void engine_log(struct engine *engine, int level, const char *event, const char *format, ...) {
   if (!engine->options.log)
     return;

@@ -294,6 +294,7 @@ struct engine {
   GPtrArray *dirty_lanes;
   uint64_t sequence;      /* last given out */
   uint64_t sequence_mark; /* stored: none at or above was given out */
+  int64_t created_ms;     /* the latest creation time that was given out, see engine_created_ms */
 
   GHashTable *sessions;       /* struct id -> struct session */
   GHashTable *dirty_sessions; /* struct session, by its id: gone through in an order that a seed gives again */
@@ -359,6 +360,10 @@ void engine_secret(struct engine *engine, uint8_t *out_bytes, size_t length);
 double engine_random_fraction(struct engine *engine);
 /* The next place in any lane: milliseconds << 20 | count, rising. */
 uint64_t engine_sequence(struct turn *turn);
+/* The creation time of a new job: now, but not before those that were given out, unless the clock has gone back by far. */
+int64_t engine_created_ms(struct turn *turn);
+/* All jobs that are there were created by this time, those that are created from now on later. */
+int64_t engine_divide_created(struct turn *turn);
 static inline int64_t sequence_time_ms(uint64_t sequence) {
   return (int64_t)(sequence >> 20);
 }

@@ -90,10 +90,53 @@ static void test_a_watch_tells_ends_in_order(void **state) {
   harness_close(&harness);
 }
 
+/* Both steps and the callback bear the label that is cancelled, and the callback is made in the millisecond of the order. */
+static void test_an_order_to_cancel_spares_the_callbacks_that_it_causes(void **state) {
+  (void)state;
+  struct harness harness;
+  harness_open_stepped(&harness);
+  Millrace__V1__JobSpec__LabelsEntry label = MILLRACE__V1__JOB_SPEC__LABELS_ENTRY__INIT;
+  Millrace__V1__JobSpec__LabelsEntry *labels[] = {&label};
+  label.key = "tenant";
+  label.value = "acme";
+  Millrace__V1__JobSpec step = MILLRACE__V1__JOB_SPEC__INIT;
+  step.task = "step";
+  step.n_labels = 1;
+  step.labels = labels;
+  Millrace__V1__JobSpec refund = step;
+  refund.task = "refund";
+  Millrace__V1__JobSpec *steps[] = {&step, &step};
+  Millrace__V1__CreateChainRequest chain = MILLRACE__V1__CREATE_CHAIN_REQUEST__INIT;
+  chain.n_steps = G_N_ELEMENTS(steps);
+  chain.steps = steps;
+  chain.on_failure = &refund;
+  assert_non_null(harness_call(&harness, "ChainService/CreateChain", &chain.base));
+  Millrace__V1__JobFilter__LabelsEntry wanted = MILLRACE__V1__JOB_FILTER__LABELS_ENTRY__INIT;
+  Millrace__V1__JobFilter__LabelsEntry *wanted_labels[] = {&wanted};
+  wanted.key = label.key;
+  wanted.value = label.value;
+  Millrace__V1__JobFilter filter = MILLRACE__V1__JOB_FILTER__INIT;
+  filter.n_labels = 1;
+  filter.labels = wanted_labels;
+  Millrace__V1__CancelJobsRequest order = MILLRACE__V1__CANCEL_JOBS_REQUEST__INIT;
+  order.filter = &filter;
+  const Millrace__V1__CancelJobsResponse *first = harness_call(&harness, "JobService/CancelJobs", &order.base);
+  assert_non_null(first);
+  assert_int_equal(first->cancelled, 2);
+  const Millrace__V1__QueueCounts *counts = harness_counts(&harness, "default");
+  assert_int_equal(counts->cancelled, 2);
+  assert_int_equal(counts->pending, 1);
+  const Millrace__V1__CancelJobsResponse *second = harness_call(&harness, "JobService/CancelJobs", &order.base);
+  assert_non_null(second);
+  assert_int_equal(second->cancelled, 1); /* it was there when this one was asked for */
+  harness_close(&harness);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_step_whose_predecessor_did_not_succeed_is_not_retried),
       cmocka_unit_test(test_a_watch_tells_ends_in_order),
+      cmocka_unit_test(test_an_order_to_cancel_spares_the_callbacks_that_it_causes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
