@@ -211,7 +211,7 @@ static enum status find_place(struct turn *turn, const Millrace__V1__JobSpec *sp
   struct task *task = queue ? task_get(turn, queue, spec->task, error) : NULL;
   if (!task)
     return error->status;
-  if (!lane_of(turn->engine, queue, task, priority_of(spec->priority)))
+  if (!lane_keep(turn, queue, task, priority_of(spec->priority)))
     return error_set(error, STATUS_RESOURCE_EXHAUSTED, "task",
                      "there are %d lanes (queue, task, priority) already, the most that can be", LANES_MAX);
   job->queue = queue->number;

@@ -30,7 +30,7 @@ struct created {
 enum status create_job(struct turn *turn, const Millrace__V1__JobSpec *spec, const struct origin *origin,
                        struct created *out_created, struct error *error) STATUS_CHECK;
 /* Makes queue, task and lane of a job that is to be created later, by the server itself, so that no limit can stand in its way
- * then. NULL needs none. RESOURCE_EXHAUSTED: too many of them. */
+ * then, unless somebody deletes the queue while it is empty. NULL needs none. RESOURCE_EXHAUSTED: too many of them. */
 enum status create_reserve(struct turn *turn, const Millrace__V1__JobSpec *spec, struct error *error) STATUS_CHECK;
 /* Names the job's id as something to read, if the client made it. */
 void create_want(struct turn *turn, const Millrace__V1__JobSpec *spec);

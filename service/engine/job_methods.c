@@ -366,7 +366,7 @@ static enum status update(struct turn *turn, struct entry *entry, const Millrace
                                      [MILLRACE__V1__JOB_PRIORITY__JOB_PRIORITY_CRITICAL] = 10};
     struct queue *queue = queue_by_number(turn->engine, next.queue);
     next.priority = values[message->priority];
-    if (!lane_of(turn->engine, queue, task_by_number(queue, next.task), next.priority))
+    if (!lane_keep(turn, queue, task_by_number(queue, next.task), next.priority))
       return error_set(error, STATUS_RESOURCE_EXHAUSTED, "priority", "there are %d lanes already, the most that can be",
                        LANES_MAX);
   }

@@ -72,6 +72,13 @@ static void lane_touch(struct turn *turn, struct lane *lane) {
   g_ptr_array_add(turn->engine->dirty_lanes, lane);
 }
 
+bool lane_keep(struct turn *turn, struct queue *queue, struct task *task, uint8_t priority) {
+  struct lane *lane = lane_of(turn->engine, queue, task, priority);
+  if (lane && lane->head == 0)
+    lane_touch(turn, lane);
+  return lane != NULL;
+}
+
 void lane_sort(struct engine *engine, struct lane *lane) {
   unsigned priority = priority_index(lane->priority);
   struct heap *active = &lane->queue->active[priority];

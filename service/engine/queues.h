@@ -34,6 +34,8 @@ enum status queues_recover(struct engine *engine, struct error *error);
 /* ---- lanes ---- */
 /* The lane of a job; made on demand. NULL: LANES_MAX. */
 struct lane *lane_of(struct engine *engine, struct queue *queue, struct task *task, uint8_t priority);
+/* Makes sure that there is one for jobs that become ready later, also after a restart. False: there are too many. */
+bool lane_keep(struct turn *turn, struct queue *queue, struct task *task, uint8_t priority);
 /* A job became ready. True: it stands in the window. */
 bool lane_insert(struct turn *turn, struct lane *lane, uint64_t sequence, const struct id *id);
 /* It is ready no more. */
