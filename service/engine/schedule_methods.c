@@ -50,12 +50,15 @@ static struct schedule *find(struct turn *turn, struct request *request, const c
 static struct schedule *create(struct turn *turn, const Millrace__V1__ScheduleSpec *spec, bool *out_existing,
                                struct error *error) {
   struct draft draft;
-  if (draft_read(turn, spec, &draft, error) != STATUS_OK) {
+  struct schedule *schedule = schedule_find(turn->engine, spec->name);
+  *out_existing = schedule != NULL;
+  enum status status = draft_read(turn, spec, &draft, error);
+  if (status == STATUS_OK && !schedule)
+    status = draft_reserve(turn, &draft, error);
+  if (status != STATUS_OK) {
     error_prefix_field(error, "schedule.");
     return NULL;
   }
-  struct schedule *schedule = schedule_find(turn->engine, spec->name);
-  *out_existing = schedule != NULL;
   if (!schedule)
     return schedules_check_room(turn->engine, 1, error) == STATUS_OK ? schedule_add(turn, &draft, "") : NULL;
   if (draft_is_same(&draft, schedule))
@@ -100,12 +103,16 @@ void update_schedule_apply(struct turn *turn, struct request *request) {
     return;
   struct draft draft;
   struct error error;
-  if (draft_read(turn, message->schedule, &draft, &error) != STATUS_OK) {
+  enum status status = draft_read(turn, message->schedule, &draft, &error);
+  const bool changes = status == STATUS_OK && !draft_is_same(&draft, schedule);
+  if (changes)
+    status = draft_reserve(turn, &draft, &error);
+  if (status != STATUS_OK) {
     error_prefix_field(&error, "schedule.");
     reply_error(turn, request, &error);
     return;
   }
-  if (!draft_is_same(&draft, schedule))
+  if (changes)
     schedule_replace(turn, schedule, &draft);
   Millrace__V1__UpdateScheduleResponse *response =
       MESSAGE(turn->arena, Millrace__V1__UpdateScheduleResponse, millrace__v1__update_schedule_response__descriptor);
@@ -211,7 +218,22 @@ void list_schedules_apply(struct turn *turn, struct request *request) {
   reply(turn, request, response);
 }
 
-/* All of it, before anything changes. */
+static enum status declare_reserve(struct turn *turn, const Millrace__V1__DeclareSchedulesRequest *message,
+                                   const struct draft *drafts, struct error *error) {
+  for (size_t i = 0; i < message->n_schedules; i++) {
+    const struct schedule *schedule = schedule_find(turn->engine, message->schedules[i]->name);
+    if (schedule && draft_is_same(&drafts[i], schedule))
+      continue;
+    enum status status = draft_reserve(turn, &drafts[i], error);
+    if (status != STATUS_OK) {
+      error_prefix_field(error, "schedules[%zu].", i);
+      return status;
+    }
+  }
+  return STATUS_OK;
+}
+
+/* All of it, before a schedule changes. */
 static enum status declare_check(struct turn *turn, const Millrace__V1__DeclareSchedulesRequest *message,
                                  struct draft *out_drafts, struct error *error) {
   size_t more = 0;
@@ -231,7 +253,8 @@ static enum status declare_check(struct turn *turn, const Millrace__V1__DeclareS
     }
     more += !schedule;
   }
-  return schedules_check_room(turn->engine, more, error);
+  enum status status = schedules_check_room(turn->engine, more, error);
+  return status == STATUS_OK ? declare_reserve(turn, message, out_drafts, error) : status;
 }
 
 /* Removes the owner's schedules that the declaration does not name. */

@@ -39,6 +39,8 @@ void schedule_touch(struct turn *turn, struct schedule *schedule);
 /* Errors: INVALID_ARGUMENT, the field relative to the spec. */
 enum status draft_read(struct turn *turn, const Millrace__V1__ScheduleSpec *spec, struct draft *out_draft,
                        struct error *error) STATUS_CHECK;
+/* Before it becomes a schedule's: places for the jobs to come, see create_reserve. */
+enum status draft_reserve(struct turn *turn, const struct draft *draft, struct error *error) STATUS_CHECK;
 bool draft_is_same(const struct draft *draft, const struct schedule *schedule);
 /* RESOURCE_EXHAUSTED: not `more` beyond SCHEDULES_MAX. */
 enum status schedules_check_room(struct engine *engine, size_t more, struct error *error) STATUS_CHECK;

@@ -228,11 +228,13 @@ enum status draft_read(struct turn *turn, const Millrace__V1__ScheduleSpec *spec
   out_draft->spec = canonical;
   out_draft->packed = record_pack(&canonical->base, turn->arena);
   enum status status = schedule_timing_read(spec->timing, &out_draft->timing, error);
-  if (status != STATUS_OK) {
+  if (status != STATUS_OK)
     error_prefix_field(error, "timing.");
-    return status;
-  }
-  status = create_reserve(turn, spec->job, error);
+  return status;
+}
+
+enum status draft_reserve(struct turn *turn, const struct draft *draft, struct error *error) {
+  enum status status = create_reserve(turn, draft->spec->job, error);
   if (status != STATUS_OK)
     error_prefix_field(error, "job.");
   return status;
