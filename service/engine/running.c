@@ -166,6 +166,26 @@ static void arm_ahead(struct turn *turn, struct session *session) {
     arm(turn->engine, link->data, turn->now_ms);
 }
 
+static gint by_message(gconstpointer a, gconstpointer b) {
+  const struct running *first = *(struct running *const *)a, *second = *(struct running *const *)b;
+  return (first->delivery_seq > second->delivery_seq) - (first->delivery_seq < second->delivery_seq);
+}
+
+void running_find_ahead(struct turn *turn, struct session *session, GPtrArray *all) {
+  g_ptr_array_sort(all, by_message);
+  for (guint i = all->len; i > 0 && slots_used(session) > session->registration->concurrency; i--) {
+    struct running *running = g_ptr_array_index(all, i - 1);
+    if (running->is_ahead || running->started_ms)
+      continue;
+    heap_remove(&turn->engine->timeouts, &running->timeout);
+    running->is_ahead = true;
+    running->ahead.data = running;
+    g_queue_push_head_link(&session->ahead, &running->ahead);
+  }
+  if (is_deaf(session))
+    arm_ahead(turn, session);
+}
+
 void running_slots_freed(struct turn *turn, struct session *session) {
   while (session->ahead.length && slots_used(session) < session->registration->concurrency) {
     struct running *next = session->ahead.head->data;

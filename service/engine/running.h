@@ -22,6 +22,9 @@ void running_time_outs(struct turn *turn);
 void running_revoke(struct turn *turn, struct running *running, struct delivery_end *out_end);
 /* The worker has, or may have, a handler at work for what is not its lease any more: the slot stays used until it confirms. */
 void running_keep_slot(struct turn *turn, struct session *session, const struct held *name);
+/* After a restart the worker has told what it holds: the last of the session's deliveries, of which `all` are those that count,
+ * are prefetched where its slots don't suffice for all. */
+void running_find_ahead(struct turn *turn, struct session *session, GPtrArray *all);
 /* The worker says that the handler started: the attempt time-out runs from now. Until then it runs from the lease, or, for a job
  * prefetched, from when a slot was free for it. */
 void running_started(struct turn *turn, struct running *running);

@@ -442,6 +442,11 @@ static void heartbeat(struct turn *turn, struct session *session, const Millrace
   find_lost(turn, session, held, message->received_up_to);
   find_foreign(turn, session, held);
   g_hash_table_destroy(held);
+  if (session->recovered) {
+    GPtrArray *all = session_running(session);
+    running_find_ahead(turn, session, all);
+    g_ptr_array_free(all, TRUE);
+  }
   session->recovered = false;
   if (!session->synced)
     sync_up(turn, session, message->received_up_to);

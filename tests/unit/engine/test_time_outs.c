@@ -52,7 +52,7 @@ static void start(struct harness *harness, const struct id *session, uint64_t re
 }
 
 /* It holds but this one, and maybe another. */
-static void hold(struct harness *harness, const struct id *session, char *id, char *other) {
+static void hold(struct harness *harness, const struct id *session, char *id, char *other, uint64_t received_up_to) {
   Millrace__V1__HeldDelivery held[2] = {MILLRACE__V1__HELD_DELIVERY__INIT, MILLRACE__V1__HELD_DELIVERY__INIT};
   Millrace__V1__HeldDelivery *list[] = {&held[0], &held[1]};
   Millrace__V1__Heartbeat heartbeat = MILLRACE__V1__HEARTBEAT__INIT;
@@ -60,7 +60,7 @@ static void hold(struct harness *harness, const struct id *session, char *id, ch
   held[0].job_id = id;
   held[1].job_id = other;
   held[0].delivery = held[1].delivery = 1;
-  heartbeat.received_up_to = other ? 3 : 2;
+  heartbeat.received_up_to = received_up_to;
   heartbeat.n_held = other ? 2 : 1;
   heartbeat.held = list;
   reports.heartbeat = &heartbeat;
@@ -111,7 +111,7 @@ static void test_a_revoked_job_keeps_its_slot(void **state) {
   harness_pass(&harness, HOUR_MS);
   assert_timed_out(&harness, first);
   assert_runs(&harness, ahead);
-  hold(&harness, &session, ahead, NULL);
+  hold(&harness, &session, ahead, NULL, 2);
   harness_pass(&harness, 50 * MINUTE_MS);
   assert_runs(&harness, ahead);
   harness_pass(&harness, 10 * MINUTE_MS);
@@ -146,7 +146,7 @@ static void test_what_is_behind_a_handler_that_stopped_stays(void **state) {
   create(&harness, hasty, MINUTE_MS);
   harness_pass(&harness, HOUR_MS);
   assert_timed_out(&harness, first);
-  hold(&harness, &session, ahead, hasty);
+  hold(&harness, &session, ahead, hasty, 3);
   harness_pass(&harness, 50 * MINUTE_MS);
   assert_runs(&harness, ahead);
   assert_runs(&harness, hasty);
@@ -167,6 +167,24 @@ static void test_after_a_restart_a_prefetched_job_has_its_time(void **state) {
   assert_runs(&harness, ahead);
   harness_pass(&harness, 10 * MINUTE_MS);
   assert_timed_out(&harness, ahead);
+  harness_close(&harness);
+}
+
+/* Nor is it known which handlers the worker was told to stop, until it says what it holds. */
+static void test_after_a_restart_what_is_behind_a_hung_handler_is_released(void **state) {
+  (void)state;
+  struct harness harness;
+  struct id session;
+  open_with_a_prefetched_job(&harness, &session);
+  harness_pass(&harness, HOUR_MS);
+  assert_timed_out(&harness, first);
+  harness_restart(&harness);
+  engine_session_connected(harness.engine, &session, 1, "nng");
+  hold(&harness, &session, first, ahead, 2);
+  harness_pass(&harness, 50 * MINUTE_MS);
+  assert_runs(&harness, ahead);
+  harness_pass(&harness, 10 * MINUTE_MS);
+  assert_state(&harness, ahead, MILLRACE__V1__JOB_STATE__JOB_STATE_PENDING);
   harness_close(&harness);
 }
 
@@ -200,6 +218,7 @@ int main(void) {
       cmocka_unit_test(test_what_is_behind_a_hung_handler_is_released),
       cmocka_unit_test(test_what_is_behind_a_handler_that_stopped_stays),
       cmocka_unit_test(test_after_a_restart_a_prefetched_job_has_its_time),
+      cmocka_unit_test(test_after_a_restart_what_is_behind_a_hung_handler_is_released),
       cmocka_unit_test(test_an_expiry_in_the_past_is_now),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
