@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from millrace import JobContext, PermanentError, RetryLater, RetryPolicy, Snooze, current_job, default_registry, task
+from millrace.jobs import shared_task
 
 
 @default_registry.use
@@ -32,6 +35,23 @@ def add(a: int, b: int = 1) -> int:
 async def add_async(a: int, b: int = 1) -> int:
     await asyncio.sleep(0)
     return a + b + len(current_job().labels)
+
+
+def runs_itself(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Async code for those who call it plainly, as in applications that come from Celery."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(function(*args, **kwargs))
+
+    return run
+
+
+@shared_task
+@runs_itself
+async def add_wrapped(a: int, b: int = 1) -> int:
+    await asyncio.sleep(0)
+    return a + b
 
 
 @task(retry=RetryPolicy(max_attempts=2, backoff="constant", initial=0.05))

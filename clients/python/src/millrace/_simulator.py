@@ -16,7 +16,7 @@ import heapq
 import itertools
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -295,7 +295,7 @@ class Simulator:
         assert record.context is not None
         with Attempt(self.registry, record.context, self.codec, Limits()) as attempt:
             result = attempt.call()
-            attempt.result = await result if attempt.is_async else result
+            attempt.result = await result if isinstance(result, Coroutine) else result
         assert attempt.ending is not None
         with self._lock:
             self._take_report(record, pb.Report.FromString(attempt.ending.report))

@@ -55,7 +55,8 @@ class Task(Generic[P, R]):
         self.bind = bind
         """The handler gets the JobContext as its first argument."""
         self.policy = policy
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+        self.is_async = inspect.iscoroutinefunction(function)
+        """As it is called: a plain wrapper around an async function may run that itself, on an event loop of its own."""
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

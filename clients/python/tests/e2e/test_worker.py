@@ -40,6 +40,7 @@ async def test_handlers_of_every_kind(client: Client, queue: str, start_worker: 
         return await client.wait((await client.create(task, args=args, kwargs=kwargs, queue=queue)).id)
 
     assert [(await run("add", 1)).result, (await run("add", 1, b=2)).result, (await run("add_async", a=1, b=3)).result] == [2, 3, 4]
+    assert (await run("add_wrapped", 1, b=4)).result == 5
     failed = await run("fail", "it broke")
     assert (failed.state, failed.attempts) == (JobState.FAILED, 2)
     assert failed.error is not None

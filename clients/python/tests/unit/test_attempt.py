@@ -2,7 +2,8 @@
 """How an attempt ends, and what is reported of it."""
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -64,9 +65,32 @@ def test_an_async_handler_sees_its_job() -> None:
         current_job()
 
 
+def test_what_a_wrapper_returns_decides_and_not_what_it_wraps() -> None:
+    async def double(context: JobContext, number: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * number
+
+    @functools.wraps(double)
+    def runs_it(*args: Any, **kwargs: Any) -> int:
+        return asyncio.run(double(*args, **kwargs))
+
+    @functools.wraps(double)
+    def passes_it_on(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, int]:
+        return double(*args, **kwargs)
+
+    for handler in (runs_it, passes_it_on):
+        ending, report, _ = run(handler, '{"number": 21}')
+        assert (ending.word, report.succeeded.result.json) == ("succeeded", "42")
+
+
 @pytest.mark.parametrize(
     ("result", "reason"),
-    [({"value": [float("nan")]}, "result.value[0]"), (object(), "object"), ("x" * 2000, "2002 bytes")],
+    [
+        ({"value": [float("nan")]}, "result.value[0]"),
+        (object(), "object"),
+        ((number for number in range(3)), "generator"),
+        ("x" * 2000, "2002 bytes"),
+    ],
 )
 def test_a_result_that_cannot_be_kept_is_left_out_and_the_job_has_succeeded(result: Any, reason: str) -> None:
     ending, report, _ = run(lambda context: result, limits=Limits(result_bytes=1000))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,6 +59,21 @@ async def sign_up(client: Client, address: str) -> None:
     """An application's code, which knows nothing of tests."""
     await client.create("send_welcome_email", kwargs={"to": address}, priority=JobPriority.HIGH)
     await client.create("send_reminder", args=[address], delay=timedelta(days=3))
+
+
+async def test_a_wrapper_around_an_async_function_is_called_as_what_it_is(registry: Registry) -> None:
+    """As in a worker."""
+    double = registry.get("double")
+    assert double is not None
+
+    @registry.task("quadruple")
+    @functools.wraps(double.function)
+    def quadruple(x: int) -> int:
+        return 4 * x
+
+    client = FakeClient(registry)
+    for task, result in (("quadruple", 84), ("double", 42)):
+        assert (await client.wait((await client.create(task, args=[21])).id)).result == result
 
 
 async def test_what_was_created_can_be_asserted() -> None:

@@ -8,7 +8,7 @@ import contextvars
 import hashlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,11 +124,6 @@ class Attempt:
         self._clock = time.perf_counter()
         self._token: Any = None
 
-    @property
-    def is_async(self) -> bool:
-        """The handler has to be awaited."""
-        return self.task is not None and self.task.is_async
-
     def __enter__(self) -> Attempt:
         self._token = _current.set(self.context)
         return self
@@ -240,6 +235,8 @@ def run_blocking(attempt: Attempt, runner: asyncio.Runner) -> Ending:
     """Runs a handler of either kind on this thread; `runner` keeps the event loop of async ones."""
     with attempt:
         result = attempt.call()
-        attempt.result = runner.run(result, context=contextvars.copy_context()) if attempt.is_async else result
+        if isinstance(result, Coroutine):
+            result = runner.run(result, context=contextvars.copy_context())
+        attempt.result = result
     assert attempt.ending is not None
     return attempt.ending
