@@ -8,8 +8,10 @@ import contextlib
 import functools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from millrace import JobContext, PermanentError, RetryLater, RetryPolicy, Snooze, current_job, default_registry, task
@@ -105,6 +107,31 @@ def deaf(context: JobContext, seconds: float = 300) -> None:
 async def deaf_async(seconds: float = 300) -> None:
     current_job().progress(0.5, "deaf")
     await asyncio.sleep(seconds)
+
+
+@task
+async def deaf_in_a_thread() -> None:
+    """The thread hears of nothing, and asyncio waits for it."""
+    current_job().progress(0.5, str(os.getpid()))
+    await asyncio.to_thread(time.sleep, 300)
+
+
+@task
+def deaf_beside_a_thread() -> None:
+    """The thread outlives the handler, and the interpreter waits for it."""
+    threading.Thread(target=time.sleep, args=(300,)).start()
+    current_job().progress(0.5, str(os.getpid()))
+    time.sleep(300)
+
+
+@task
+async def tidy_up_when_stopped(file: str) -> None:
+    current_job().progress(0.5, str(os.getpid()))
+    try:
+        await asyncio.sleep(300)
+    finally:
+        await asyncio.sleep(0.5)
+        Path(file).write_text("tidy")
 
 
 @task(bind=True)

@@ -93,6 +93,34 @@ async def test_a_terminate_stops_a_process_and_only_it(client: Client, queue: st
     assert worker.terminate() == 0
 
 
+@pytest.mark.parametrize("task", ["deaf_in_a_thread", "deaf_beside_a_thread"])
+async def test_a_process_ends_with_a_terminate_whatever_its_threads_do(client: Client, queue: str, start_worker: Start, task: str) -> None:
+    start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "0.5")
+    created = await client.create(task, queue=queue)
+    job = await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    assert job.progress is not None
+    command = Path(f"/proc/{job.progress.message}/cmdline")
+    if task == "deaf_in_a_thread":  # it is killed, and nothing is told before
+        assert not command.exists()
+    async with asyncio.timeout(SOON_S):
+        assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    assert not command.exists()
+
+
+async def test_an_async_handler_has_tidied_up_when_its_cancel_is_confirmed(
+    client: Client, queue: str, start_worker: Start, tmp_path: Path
+) -> None:
+    start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "30")
+    file = tmp_path / "file"
+    created = await client.create("tidy_up_when_stopped", args=[str(file)], queue=queue)
+    await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    assert file.read_text() == "tidy"
+
+
 async def test_an_attempt_time_out_stops_the_process(client: Client, queue: str, start_worker: Start) -> None:
     start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "0.5")
     created = await client.create("deaf", queue=queue, attempt_timeout=0.5, id=None)

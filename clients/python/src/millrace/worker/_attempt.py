@@ -9,7 +9,7 @@ import hashlib
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -232,11 +232,17 @@ def _size(payload: Payload) -> int:
 
 
 def run_blocking(attempt: Attempt, runner: asyncio.Runner) -> Ending:
-    """Runs a handler of either kind on this thread; `runner` keeps the event loop of async ones."""
+    """Runs a handler of either kind on this thread; `runner` keeps the event loop of async ones, and is closed when one was stopped."""
     with attempt:
-        result = attempt.call()
-        if isinstance(result, Coroutine):
-            result = runner.run(result, context=contextvars.copy_context())
+        try:
+            result = attempt.call()
+            if isinstance(result, Coroutine):
+                result = runner.run(result, context=contextvars.copy_context())
+        except Stopped:
+            # It came out of the loop, which still has the handler's tasks, and threads that they wait for: the end is told after theirs.
+            with suppress(BaseException):
+                runner.close()
+            raise
         attempt.result = result
     assert attempt.ending is not None
     return attempt.ending

@@ -18,6 +18,7 @@ process with them.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import importlib
 import logging
@@ -156,11 +157,11 @@ class Child:
                     return
                 if kind == b"L":
                     self._limits = pickle.loads(body)
-                elif not self._run(pb.Delivery.FromString(body), runner):
-                    return
+                else:
+                    self._run(pb.Delivery.FromString(body), runner)
 
-    def _run(self, delivery: pb.Delivery, runner: asyncio.Runner) -> bool:
-        """One job. False: the process ends."""
+    def _run(self, delivery: pb.Delivery, runner: asyncio.Runner) -> None:
+        """One job. The process ends with one that was stopped by force."""
         context = make_context(delivery, self._codec, self._limits, lambda report: self._send(b"N", report))
         attempt = Attempt(self._registry, context, self._codec, self._limits)
         with self._stop_lock:
@@ -176,8 +177,11 @@ class Child:
         finally:
             self._in_handler = False
             self._context = None
+        if attempt.stopped_by_force:
+            _finish_process()
         self._send(b"E", _ending_to_bytes(ending, attempt.stopped_by_force))
-        return not attempt.stopped_by_force
+        if attempt.stopped_by_force:
+            os._exit(0)
 
     def _obey(self) -> None:
         """Requests to stop. The end of the socket is the end of the worker: what runs here will run elsewhere."""
@@ -205,6 +209,14 @@ class Child:
         if self._in_handler and context is not None and context.stop_reason not in (None, StopReason.CANCEL):
             self._in_handler = False
             raise Stopped(f"stopped by force: {context.stop_reason.value}")
+
+
+def _finish_process() -> None:
+    """What the interpreter does at its end, but for its wait for threads: those that a stopped handler left must not run on."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # it is closed
+            stream.flush()
 
 
 def main(jobs_fd: int, control_fd: int) -> None:

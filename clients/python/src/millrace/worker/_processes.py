@@ -153,12 +153,14 @@ class ProcessPool:
         with contextlib.suppress(OSError):  # it is ending, which will be seen
             child.control.send(frame(b"C", CONTROL.pack(REASONS.index(reason), delivery) + job.encode()))
         if reason is not StopReason.CANCEL and child.jobs[0] is held and child.kill_timer is None:
-            child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, self._kill, child, held)
+            self._kill_later(child, f"the process of job={job} task={held.message.task}, which did not obey SIGTERM")
 
-    def _kill(self, child: _Child, held: Held) -> None:
-        if child.jobs and child.jobs[0] is held:
-            log.warning("killing the process of job=%s task=%s: it did not obey SIGTERM", held.message.job_id, held.message.task)
+    def _kill_later(self, child: _Child, what: str) -> None:
+        def kill() -> None:
+            log.warning("killing %s", what)
             child.process.kill()
+
+        child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, kill)
 
     # ---- what a child says ----
 
@@ -178,7 +180,9 @@ class ProcessPool:
             child.takes_jobs = not leaves
             child.left_in_peace = leaves
             held = self._done(child)
-            if child.jobs and not leaves:
+            if leaves:
+                self._kill_later(child, f"a process that stayed after the end of job={held.message.job_id} task={held.message.task}")
+            elif child.jobs:
                 self._listener.on_start(child.jobs[0])
             self._listener.on_end(held, ending)
             self._deal()
@@ -187,10 +191,14 @@ class ProcessPool:
         """The child's first job has ended."""
         held = child.jobs.popleft()
         del self._by_job[held]
+        self._let_live(child)
+        return held
+
+    @staticmethod
+    def _let_live(child: _Child) -> None:
         if child.kill_timer is not None:
             child.kill_timer.cancel()
             child.kill_timer = None
-        return held
 
     def on_exit(self, child: _Child) -> None:
         """A child's connection ended: see to its process, and replace it."""
@@ -205,6 +213,7 @@ class ProcessPool:
         child.takes_jobs = False
         child.control.close()
         code = await asyncio.get_running_loop().run_in_executor(None, _wait, child.process)
+        self._let_live(child)
         if child.jobs and not child.left_in_peace:
             held = self._done(child)
             self._listener.on_end(held, self._without_a_word(held, held.stop, code))
