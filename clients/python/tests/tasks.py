@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
+import multiprocessing
 import os
 import signal
 import threading
@@ -157,6 +159,40 @@ def hold_the_interpreter(context: JobContext, seconds: float) -> int:
 @task
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def terminate_processes() -> list[int | None]:
+    exit_codes = []
+    for _ in range(50):
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+        process.start()
+        process.terminate()
+        process.join()
+        exit_codes.append(process.exitcode)
+    return exit_codes
+
+
+@task
+def die_before_a_process(pid_file: str) -> None:
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+    process.start()
+    Path(pid_file).write_text(str(process.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def stubborn_before_a_process(pid_file: str) -> None:
+    """The process comes from native code, so Python can't make it let go of what it has inherited."""
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        time.sleep(300)
+        os._exit(0)
+    Path(pid_file).write_text(str(pid))
+    current_job().progress(0.5, "stubborn")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(300)
 
 
 @task

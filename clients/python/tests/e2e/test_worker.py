@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import CLIENT, SOON_S, Millraced, WorkerProcess, wait_until
-from millrace import Client, Job, JobState, Registry, Worker, WorkerOptions
+from millrace import Client, Job, JobState, Registry, RetryPolicy, Worker, WorkerOptions
 
 POOLS = ("processes", "threads", "asyncio")
 Start = Callable[..., WorkerProcess]
@@ -251,6 +251,32 @@ async def test_a_process_that_dies_is_a_failed_attempt_and_is_replaced(client: C
     assert job.error is not None
     assert job.error.type == "ProcessDied"
     assert "SIGKILL" in job.error.message
+
+
+async def test_a_handler_can_terminate_processes_that_it_has_forked(client: Client, queue: str, start_worker: Start) -> None:
+    start_worker("--queues", queue, "--concurrency", "1")
+    created = await client.create("terminate_processes", queue=queue)
+    async with asyncio.timeout(SOON_S):
+        assert (await client.wait(created.id)).result == [-signal.SIGTERM] * 50
+
+
+@pytest.mark.parametrize("task", ["die_before_a_process", "stubborn_before_a_process"])
+async def test_the_end_of_a_process_is_seen_while_one_that_it_has_forked_lives(
+    client: Client, queue: str, start_worker: Start, tmp_path: Path, task: str
+) -> None:
+    start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "0.5")
+    pid_file = tmp_path / "pid"
+    created = await client.create(task, args=[str(pid_file)], queue=queue, retry=RetryPolicy(max_attempts=1))
+    if task == "stubborn_before_a_process":
+        await until_running(client, created.id)
+        await client.terminate(created.id)
+    try:
+        async with asyncio.timeout(SOON_S):
+            job = await client.wait(created.id)
+            assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+        assert job.state is (JobState.FAILED if task == "die_before_a_process" else JobState.CANCELLED)
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 async def test_a_task_without_a_handler_goes_elsewhere(client: Client, queue: str, start_worker: Start) -> None:

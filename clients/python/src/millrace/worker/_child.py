@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -138,8 +139,11 @@ class Child:
         self._stop_lock = threading.Lock()
         self._in_handler = False
         self._send_lock = threading.Lock()
+        self._is_fork = False
 
     def _send(self, kind: bytes, body: bytes = b"") -> None:
+        if self._is_fork:
+            return
         with self._send_lock:
             self._jobs.sendall(frame(kind, body))
 
@@ -147,6 +151,12 @@ class Child:
         """Until the worker ends, or a handler was stopped by force."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        # A SIGTERM that comes to a new process at once waits until that one has its own way with it.
+        os.register_at_fork(
+            before=functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGTERM}),
+            after_in_parent=functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM}),
+            after_in_child=self._after_fork,
+        )
         threading.Thread(target=self._obey, name="millrace-control", daemon=True).start()
         with asyncio.Runner() as runner:
             self._send(b"R")
@@ -203,6 +213,15 @@ class Child:
             if REASONS[reason] is not StopReason.CANCEL:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
+    def _after_fork(self) -> None:
+        """A process that a handler has forked, as multiprocessing does: SIGTERM ends it, and it does not keep our sockets open, whose
+        end tells the worker of ours. What it has to say of the job has no way. A Ctrl-C stays the worker's, which grants a grace."""
+        self._is_fork = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        self._jobs.close()
+        self._control.close()
+
     def _on_sigterm(self, number: int, stack: FrameType | None) -> None:
         """Stops the handler that was told to stop. Otherwise a SIGTERM is for the worker, which will end us when it is done."""
         context = self._context
@@ -222,6 +241,8 @@ def _finish_process() -> None:
 def main(jobs_fd: int, control_fd: int) -> None:
     """The process's beginning."""
     jobs, control = socket.socket(fileno=jobs_fd), socket.socket(fileno=control_fd)
+    for connection in (jobs, control):
+        connection.set_inheritable(False)  # by programs that handlers start
     try:
         _, body = _read_frame(jobs)
     except (EOFError, OSError):

@@ -159,6 +159,7 @@ class ProcessPool:
         def kill() -> None:
             log.warning("killing %s", what)
             child.process.kill()
+            self.on_exit(child)  # its connection may have come to another process, which keeps it open
 
         child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, kill)
 
@@ -201,18 +202,21 @@ class ProcessPool:
             child.kill_timer = None
 
     def on_exit(self, child: _Child) -> None:
-        """A child's connection ended: see to its process, and replace it."""
+        """A child was killed, or its connection ended: see to its process, and replace it."""
         task = asyncio.get_running_loop().create_task(self._bury(child))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _bury(self, child: _Child) -> None:
-        self._children.discard(child)
+        if child not in self._children:
+            return
+        self._children.remove(child)
         if not self._children:
             self._empty.set()
         child.takes_jobs = False
         child.control.close()
         code = await asyncio.get_running_loop().run_in_executor(None, _wait, child.process)
+        child.transport.close()
         self._let_live(child)
         if child.jobs and not child.left_in_peace:
             held = self._done(child)
