@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -251,6 +252,18 @@ async def test_a_process_that_dies_is_a_failed_attempt_and_is_replaced(client: C
     assert job.error is not None
     assert job.error.type == "ProcessDied"
     assert "SIGKILL" in job.error.message
+
+
+async def test_a_process_that_cannot_be_replaced_at_once_is_replaced_later(client: Client, queue: str, start_worker: Start) -> None:
+    worker = start_worker("--queues", queue, "--concurrency", "1")
+    assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
+    usual = resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    await client.create("die", queue=queue, retry=RetryPolicy(max_attempts=1))
+    await asyncio.to_thread(worker.wait_for, "cannot start a process, trying again in 1 s")
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, usual)
+    async with asyncio.timeout(SOON_S):
+        assert (await client.wait((await client.create("add", args=[1], queue=queue)).id)).result == 2
 
 
 async def test_a_handler_can_terminate_processes_that_it_has_forked(client: Client, queue: str, start_worker: Start) -> None:

@@ -44,6 +44,12 @@ class _Child(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.control: socket.socket
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The process can be told what it has to know."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._pool.on_open(self)
+
     def data_received(self, data: bytes) -> None:
         """Whole frames are taken, the rest is kept."""
         buffer = self._buffer
@@ -99,24 +105,20 @@ class ProcessPool:
             child.transport.write(frame(b"L", pickle.dumps(limits)))
 
     async def _spawn(self) -> None:
+        child = _Child(self)
+        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        our_control, their_control = socket.socketpair()
+        child.control, their_control = socket.socketpair()
         fds = (theirs.fileno(), their_control.fileno())
         code = f"import sys; sys.path[:] = {sys.path!r}; from millrace.worker._child import main; main{fds}"
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=fds)
 
-        child = _Child(self)
-        loop = asyncio.get_running_loop()
-        child.process = await loop.run_in_executor(None, start)
-        theirs.close()
-        their_control.close()
-        our_control.setblocking(False)
-        child.control = our_control
-        self._children.add(child)
-        child.transport, _ = await loop.create_connection(lambda: child, sock=ours)
-        child.transport.write(frame(b"S", pickle.dumps(self._setup)))
+        with theirs, their_control:
+            child.process = await loop.run_in_executor(None, start)
+        child.control.setblocking(False)
+        await loop.create_connection(lambda: child, sock=ours)
 
     @property
     def free(self) -> int:
@@ -164,6 +166,11 @@ class ProcessPool:
         child.kill_timer = asyncio.get_running_loop().call_later(self._terminate_grace_s, kill)
 
     # ---- what a child says ----
+
+    def on_open(self, child: _Child) -> None:
+        """A child can be spoken to: first of all it has to be set up."""
+        self._children.add(child)
+        child.transport.write(frame(b"S", pickle.dumps(self._setup)))
 
     def on_frame(self, child: _Child, kind: bytes, body: bytes) -> None:
         """A message of a child."""
@@ -227,8 +234,13 @@ class ProcessPool:
         if not child.was_ready:
             log.error("a process ended with %s before it was ready: see its output", _exit_text(code))
             await asyncio.sleep(_START_PAUSE_S)
-        if not self._closing:
-            await self._spawn()
+        while not self._closing:
+            try:
+                await self._spawn()
+                return
+            except OSError as error:
+                log.error("cannot start a process, trying again in %.0f s: %s", _START_PAUSE_S, error)
+                await asyncio.sleep(_START_PAUSE_S)
 
     def _take_back(self, child: _Child) -> None:
         """Jobs that were sent ahead to a process that has ended have not begun: others run them."""
