@@ -217,7 +217,8 @@ async def test_a_worker_that_stops_and_cannot_join_waits_between_its_tries(
 ) -> None:
     passage = Passage(millraced.worker_port)
     url = f"ws://127.0.0.1:{await passage.start()}"
-    worker = start_worker("--queues", queue, "--pool", "threads", "--concurrency", "1", "--transport", "nng", MILLRACE_WORKER_URL=url)
+    flags = ("--pool", "threads", "--concurrency", "1", "--transport", "nng", "--stop-grace", "5")
+    worker = start_worker("--queues", queue, *flags, MILLRACE_WORKER_URL=url)
     created = await client.create("wait_politely", args=[3], queue=queue)
     await until_running(client, created.id)
     await passage.close()
@@ -331,6 +332,32 @@ async def test_what_runs_through_a_restart_of_the_server_runs_once(tmp_path: Pat
             for created in (ending_while_down, running_through):
                 job = await client.wait(created.id)
                 assert (job.result, job.deliveries) == ("waited", 1)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("stop", ["while it runs", "when it has ended"])
+async def test_what_ends_while_the_server_is_away_is_handed_over_by_a_worker_that_stops(
+    tmp_path: Path, queue: str, start_worker: Start, stop: str
+) -> None:
+    server = Millraced(tmp_path, "--session-timeout", "30s", "--reconnect-grace", "30s", "--heartbeat", "500ms").start()
+    try:
+        worker = start_worker("--queues", queue, "--concurrency", "1", MILLRACE_ADDRESS=server.address)
+        async with Client(server.address) as client:
+            created = await client.create("wait_politely", args=[2], queue=queue)
+            await until_running(client, created.id)
+            server.kill()
+            if stop == "when it has ended":
+                await asyncio.to_thread(worker.wait_for, "outcome=succeeded")
+            worker.process.send_signal(signal.SIGTERM)
+            for text in ("stopping", "outcome=succeeded"):
+                await asyncio.to_thread(worker.wait_for, text)
+            tries = worker.log.count("cannot")
+            await asyncio.to_thread(wait_until, lambda: worker.process.poll() is not None or worker.log.count("cannot") > tries, "a try")
+            server.start()
+            assert await asyncio.to_thread(worker.process.wait, SOON_S) == 0
+            job = await client.get(created.id)
+            assert (job.state, job.result, job.deliveries) == (JobState.SUCCEEDED, "waited", 1)
     finally:
         server.stop()
 

@@ -88,6 +88,10 @@ class NngLink:
                         close_timeout=1,
                     )
                 )
+        except asyncio.CancelledError:
+            for connection in opened:
+                connection.transport.abort()
+            raise
         except (OSError, TimeoutError, websockets.WebSocketException) as error:
             for connection in opened:
                 await connection.close()

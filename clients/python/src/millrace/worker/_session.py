@@ -3,7 +3,7 @@
 
 register ──► dial ──► serve ──► (broken, silent) ──► dial …       refused, or broken twice in 10 s: register to resume;
    ▲                    │                                          NOT_FOUND: everything held is lost, a new session
-   └── server away: back off, for ever              stop, drain: finish, give back, deregister
+   └── server away: back off, until a stop's end    stop, drain: finish, give back, deregister
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import random
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -38,6 +38,7 @@ from millrace.worker._pools import Pool
 from millrace.worker._state import Held, ProtocolError, SessionState, Status, now, released_report, started_report
 from millrace.worker.options import WorkerOptions
 
+T = TypeVar("T")
 log: Final = logging.getLogger("millrace.worker")
 EXIT_STUCK: Final = 75
 """Exit code after a terminate that could not be obeyed: a supervisor starts the worker anew."""
@@ -47,6 +48,7 @@ _BACKOFF_MAX_S: Final = 3.0
 _BACKOFF_DOUBLINGS: Final = 4
 _TWICE_WITHIN_S: Final = 10.0
 _REFUSALS_BEFORE_GRPC: Final = 2
+_LOOK_WHILE_ENDING_S: Final = 0.05
 _STARTED_AFTER_S: Final = 0.01
 """A job that has ended by then needs no report of its start."""
 _HANDLERS_RETURN_S: Final = 3.0
@@ -87,6 +89,7 @@ class Session:
         self._grace_end: float | None = None
         self._grace_is_over = False
         self._goodbye: float | None = None
+        """Since when only the last reports are waited for."""
         self._stop_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -127,13 +130,12 @@ class Session:
         if not await self._start_pool():
             return
         while True:
-            if must_register and not await self._register():
-                await self._finish_alone()
+            if must_register and not await self._unless_ended(self._register()):
                 break
             ended, must_register = await self._join_and_serve()
             if ended or ((self._stops > 0 or self._stuck is not None) and self._look_after_ending()):
                 break
-        if self._stuck is None and not any(self._must_not_confirm(held) for held in self._state.held.values()):
+        if self._stuck is None and not any(self._ends_unsaid(held) for held in self._state.held.values()):
             await self._deregister()
         log.info("stopped")
 
@@ -150,6 +152,21 @@ class Session:
         starting.cancel()
         await asyncio.wait([starting])
         return False
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` returns, on its way to the server. None: the worker has ended meanwhile, since it keeps to its times without one."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._wake())
+        try:
+            while not task.done():
+                self._news.clear()
+                if self._stops > 0 and self._look_after_ending():
+                    return None
+                await self._wait_for_news(_LOOK_WHILE_ENDING_S if self._stops else 1.0)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -216,7 +233,7 @@ class Session:
             except _REFUSALS:
                 raise
             except MillraceError as error:
-                if self._stops > 0 or self._stuck is not None:
+                if self._stuck is not None:
                     return False
                 log.warning("cannot register at %s, trying again in %.1f s: %s", self._target.address, backoff_s, error)
                 await self._pause(backoff_s + random.uniform(0, backoff_s / 4))
@@ -275,15 +292,18 @@ class Session:
     async def _join_and_serve(self) -> tuple[bool, bool]:
         """One connection. Returns whether the worker has ended, and whether to register before the next one."""
         try:
-            link = await self._dial()
+            link = await self._unless_ended(self._dial())
         except LinkError as error:
             log.warning("%s", error)
             self._refusals += 1
             if self._options.transport == "auto" and self._refusals >= _REFUSALS_BEFORE_GRPC:
                 log.warning("going on over gRPC")
                 self._over_grpc = True
-            await self._pause(min(_BACKOFF_S * 2 ** min(self._refusals - 1, _BACKOFF_DOUBLINGS), _BACKOFF_MAX_S))
+            pause_s = min(_BACKOFF_S * 2 ** min(self._refusals - 1, _BACKOFF_DOUBLINGS), _BACKOFF_MAX_S)
+            await self._unless_ended(self._pause(pause_s))
             return False, True
+        if link is None:
+            return True, False
         log.info("joined transport=%s", link.name)
         self._refusals = 0
         try:
@@ -326,7 +346,8 @@ class Session:
                     log.warning("the server has been silent for %.0f s: joining again", silent_s)
                     return False
                 pause_s = min(next_beat - self._now(), started_in_s, 1.0)
-                await self._wait_for_news(min(pause_s, 0.05) if self._stops or self._is_draining or self._stuck else pause_s)
+                is_ending = self._stops or self._is_draining or self._stuck
+                await self._wait_for_news(min(pause_s, _LOOK_WHILE_ENDING_S) if is_ending else pause_s)
             return False
         except LinkError:
             return False
@@ -462,7 +483,7 @@ class Session:
             for other in list(self._state.held.values()):
                 if other is not held and other.status is not Status.REPORTED and not self._must_not_confirm(other):
                     self._state.final(other, released_report(other))
-            self._goodbye = self._now() + _GOODBYE_S
+            self._goodbye = self._now()
 
         self._go_quiet(give_back)
 
@@ -471,7 +492,7 @@ class Session:
     def _look_after_ending(self) -> bool:
         """Sees to the steps of a stop, a drain, or a handler that is stuck. True: all is done."""
         if self._stuck is not None:
-            return self._goodbye is not None and (self._state.is_reported or self._now() >= self._goodbye)
+            return self._goodbye is not None and (self._state.is_reported or self._now() >= self._goodbye + _GOODBYE_S)
         if self._stops == 0 and not self._is_draining:
             return False
         if self._stops > 0 and self._grace_end is None:
@@ -481,13 +502,14 @@ class Session:
             return True
         if self._grace_end is None:
             return False
-        if not is_idle and not self._grace_is_over and (self._now() >= self._grace_end or self._stops > 1):
+        if not self._grace_is_over and (self._now() >= self._grace_end or self._stops > 1):
             self._end_grace()
         if self._grace_is_over and self._goodbye is None and self._now() >= self._grace_end + _HANDLERS_RETURN_S:
             self._release(Status.RUNNING)
         if is_idle or (self._grace_is_over and self._now() >= self._grace_end + _HANDLERS_RETURN_S):
-            self._goodbye = self._goodbye or self._now() + _GOODBYE_S
-            return self._now() >= self._goodbye
+            # What has ended and is not accepted would be run again: while the server is away, it has what is left of the grace, too.
+            self._goodbye = self._goodbye or self._now()
+            return self._now() >= max(self._goodbye, self._grace_end) + _GOODBYE_S
         return False
 
     def _begin_stop(self) -> None:
@@ -519,6 +541,10 @@ class Session:
             if held.status is status and not self._must_not_confirm(held):
                 self._state.final(held, released_report(held))
 
+    def _ends_unsaid(self, held: Held) -> bool:
+        """To leave the session would give it up: how it ended may be on its way to the server still, or must not be told."""
+        return held.status is Status.REPORTED or self._must_not_confirm(held)
+
     @staticmethod
     def _must_not_confirm(held: Held) -> bool:
         """The job is to be cancelled and its code still runs. To give it back, or to leave the session, would end it as if the code had
@@ -535,15 +561,3 @@ class Session:
                 self._stop_one(held, StopReason.SHUTDOWN)
             elif held.status is Status.RUNNING and held.stop is StopReason.CANCEL:
                 self._pool.stop(held, StopReason.SHUTDOWN)
-
-    async def _finish_alone(self) -> None:
-        """A stop while the server can't be reached: running jobs have their grace all the same."""
-        if self._stuck is not None:
-            return
-        end = self._now() + self._options.stop_grace
-        while self._running and self._stops < 2 and self._now() < end:
-            self._news.clear()
-            await self._wait_for_news(min(end - self._now(), 0.1))
-        if self._running:
-            self._end_grace()
-            await asyncio.sleep(_HANDLERS_RETURN_S if self._running else 0)
