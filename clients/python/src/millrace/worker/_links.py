@@ -8,7 +8,7 @@ import contextlib
 import queue
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,8 @@ from millrace.proto.v1 import worker_service_pb2 as pb
 from millrace.proto.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 _OPEN_TIMEOUT_S: Final = 10.0
+_SEND_TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class NngLink:
                         ping_interval=None,
                         proxy=None,
                         open_timeout=_OPEN_TIMEOUT_S,
-                        close_timeout=1,
+                        close_timeout=_CLOSE_TIMEOUT_S,
                     )
                 )
         except asyncio.CancelledError:
@@ -104,15 +106,25 @@ class NngLink:
         await self._jobs.close()
 
     async def send(self, data: bytes) -> None:
-        """In fragments if it is big: the server takes no large frame."""
+        """In fragments if it is big: the server takes no large frame. A path that takes nothing for a while is dead."""
         size = self._fragment_bytes
         try:
-            if len(data) <= size:
-                await self._reports.send(data)
-            else:
-                await self._reports.send(data[start : start + size] for start in range(0, len(data), size))
+            async with asyncio.timeout(_SEND_TIMEOUT_S) as limit:
+                if len(data) <= size:
+                    await self._reports.send(data)
+                else:
+                    await self._reports.send(self._fragments(data, limit))
+        except TimeoutError:
+            self._abort()
+            raise LinkError(f"the server has taken nothing for {_SEND_TIMEOUT_S:.0f} s") from None
         except (OSError, websockets.ConnectionClosed) as error:
             raise LinkError(str(error)) from None
+
+    def _fragments(self, data: bytes, limit: asyncio.Timeout) -> Iterator[bytes]:
+        """Each has the time anew."""
+        for start in range(0, len(data), self._fragment_bytes):
+            limit.reschedule(asyncio.get_running_loop().time() + _SEND_TIMEOUT_S)
+            yield data[start : start + self._fragment_bytes]
 
     async def messages(self) -> AsyncIterator[pb.Deliveries]:
         """One binary message each."""
@@ -124,9 +136,16 @@ class NngLink:
             return
 
     async def close(self) -> None:
-        """Both paths."""
+        """Both paths, politely if they take it."""
         self._watcher.cancel()
-        await asyncio.gather(self._jobs.close(), self._reports.close(), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await asyncio.gather(self._jobs.close(), self._reports.close(), return_exceptions=True)
+        self._abort()
+
+    def _abort(self) -> None:
+        for connection in (self._jobs, self._reports):
+            connection.transport.abort()
 
 
 def _tls(target: Target) -> ssl.SSLContext:
