@@ -119,6 +119,21 @@ async def deaf_in_a_thread() -> None:
 
 
 @task
+async def stubborn_async() -> None:
+    """Catches whatever is thrown into it."""
+    current_job().progress(0.5, "stubborn")
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(300)
+
+
+@task
+async def hold_the_loop() -> None:
+    current_job().progress(0.5, "holding")
+    time.sleep(300)  # noqa: ASYNC251
+
+
+@task
 def deaf_beside_a_thread() -> None:
     """The thread outlives the handler, and the interpreter waits for it."""
     threading.Thread(target=time.sleep, args=(300,)).start()

@@ -183,6 +183,17 @@ async def test_a_worker_that_stops_ends_code_that_was_only_asked_to(
     assert (job.state, job.lost_count) == (JobState.CANCELLED, 0)
 
 
+@pytest.mark.parametrize("task", ["stubborn_async", "deaf_in_a_thread", "hold_the_loop"])
+async def test_a_worker_ends_whatever_its_event_loop_still_does(client: Client, queue: str, start_worker: Start, task: str) -> None:
+    flags = ("--pool", "asyncio", "--concurrency", "1", "--stop-grace", "0.5")
+    worker = start_worker("--queues", queue, *flags)
+    created = await client.create(task, queue=queue)
+    await until_running(client, created.id)
+    assert await asyncio.to_thread(worker.terminate) == 0
+    assert "a handler still runs, and the worker has ended: the process exits with 0" in worker.log
+    assert (await client.get(created.id)).state is JobState.PENDING
+
+
 class Passage:
     """A way to the server that a test can close."""
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from dataclasses import replace
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from millrace._channel import Target
 from millrace.errors import InvalidArgument
@@ -28,6 +28,8 @@ __all__ = ["Worker"]
 
 log: Final = logging.getLogger("millrace.worker")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_EXIT_S: Final = 3.0
+"""How long the event loop may take to end after the session."""
 
 
 class Worker:
@@ -62,11 +64,19 @@ class Worker:
         self._session: Session | None = None
         self._stops = 0
         self._lock = threading.Lock()
+        self._is_program = False
+        self._exit_timer: threading.Timer | None = None
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, then finishes what it can within the grace and gives back the rest. A second signal cuts the
-        grace short. Raises MillraceError when the server refuses the worker."""
-        asyncio.run(self._run_with_signals())
+        grace short. Raises MillraceError when the server refuses the worker. Where a handler on the event loop, or a thread that it
+        waits for, still runs three seconds after that, the process exits: it must not outlive its session."""
+        self._is_program = True
+        try:
+            asyncio.run(self._run_with_signals())
+        finally:
+            if self._exit_timer is not None:
+                self._exit_timer.cancel()
 
     async def _run_with_signals(self) -> None:
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -110,8 +120,11 @@ class Worker:
             except BaseException as fault:
                 code, error = 1, fault
             if code == EXIT_STUCK:
-                logging.shutdown()
-                os._exit(EXIT_STUCK)
+                _exit(EXIT_STUCK)
+            if self._is_program:
+                self._exit_timer = threading.Timer(_EXIT_S, _exit_late, (code, error))
+                self._exit_timer.daemon = True
+                self._exit_timer.start()
             loop.call_soon_threadsafe(_settle, done, code, error)
 
         thread = threading.Thread(target=work, name="millrace-session")
@@ -148,6 +161,17 @@ def _script() -> str:
     if not name:
         raise InvalidArgument("tasks that were typed in can't reach other processes: put them into a file, or use threads", field="pool")
     return str(name)
+
+
+def _exit(code: int) -> NoReturn:
+    """Ends the process with whatever runs in it."""
+    logging.shutdown()
+    os._exit(code)
+
+
+def _exit_late(code: int, error: BaseException | None) -> None:
+    log.error("a handler still runs, and the worker has ended%s: the process exits with %d", f" ({error})" if error else "", code)
+    _exit(code)
 
 
 def _settle(done: asyncio.Future[int], code: int, error: BaseException | None) -> None:
