@@ -477,6 +477,15 @@ async def test_wrong_use_says_what_is_wrong(start_worker: Start, tmp_path: Path)
         assert text in worker.log
 
 
+async def test_handlers_mean_the_server_that_the_command_line_names(start_worker: Start, tmp_path: Path) -> None:
+    names = ("ADDRESS", "CA", "CERTIFICATE", "KEY")
+    (tmp_path / "curious_app.py").write_text(f"import os\nfor name in {names}:\n    print(name, os.environ.get('MILLRACE_' + name))\n")
+    flags = [text for name in names for text in (f"--{name.lower()}", f"{name.lower()}.pem")]
+    worker = start_worker(*flags, app="curious_app", PYTHONPATH=os.pathsep.join([str(CLIENT / "src"), str(tmp_path)]))
+    assert await asyncio.to_thread(worker.process.wait, SOON_S) == 2
+    assert "ADDRESS address.pem\nCA ca.pem\nCERTIFICATE certificate.pem\nKEY key.pem\n" in worker.log
+
+
 def test_a_worker_without_a_server_waits_for_it(start_worker: Start) -> None:
     worker = start_worker("--concurrency", "1", MILLRACE_ADDRESS="127.0.0.1:1")
     worker.wait_for("cannot register at 127.0.0.1:1, trying again")

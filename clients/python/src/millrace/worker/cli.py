@@ -88,9 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     # For handlers that create jobs: they mean the same server.
-    for name, value in (("MILLRACE_ADDRESS", options.address), ("MILLRACE_CA", options.ca)):
-        if value:
-            os.environ[name] = value
+    for name in ("address", "ca", "certificate", "key"):
+        if value := getattr(options, name):
+            os.environ[f"MILLRACE_{name.upper()}"] = value
     # What a process of the pool does not need is imported here only.
     from millrace.errors import MillraceError
     from millrace.worker import Worker
