@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import sys
 import time
 
 import pytest
@@ -152,6 +153,37 @@ def test_a_timeout_kills_the_program(server, make_process_worker, tmp_path):
     ended = server.client.wait(job.id)
     assert (ended.state, ended.error.type) == (JobState.FAILED, "TIMEOUT")
     wait_until(lambda: not is_running(pid.read_text(encoding="ascii").strip()), "the program is gone")
+
+
+# More than a worker can read, as each empty line is one for the log, from a pipe that is never empty.
+FLOOD = f"""{sys.executable} -c "import fcntl; fcntl.fcntl(2, fcntl.F_SETPIPE_SZ, 1 << 20)"
+for n in 1 2 3 4 5; do yes "" >&2 & done
+"""
+
+
+def test_a_timeout_ends_a_program_that_floods_its_log(server, make_process_worker, tmp_path):
+    pid = tmp_path / "pid"
+    make_process_worker(server, {"work": f"echo $$ > {pid}.part; mv {pid}.part {pid}\n{FLOOD}wait\n"})
+    job = server.client.create(attempt_timeout=api.seconds(2), retry_policy=api.RetryPolicy(max_attempts=1))
+    ended = server.client.wait(job.id)
+    assert (ended.state, ended.error.type) == (JobState.FAILED, "TIMEOUT")
+    wait_until(lambda: not is_running(pid.read_text(encoding="ascii").strip()), "the program is gone")
+
+
+def test_a_cancel_ends_a_program_that_floods_its_log(server, make_process_worker):
+    make_process_worker(server, {"work": FLOOD + "wait\n"})
+    job = server.client.create()
+    wait_until(lambda: server.client.log(job.id), "it floods")
+    server.client.CancelJob(id=job.id)
+    assert server.client.wait(job.id).state == JobState.CANCELLED
+
+
+def test_a_program_ends_though_its_child_floods_on(server, make_process_worker, tmp_path):
+    """The child is out of its process group, as a daemon would be: it does not end with the program."""
+    up = tmp_path / "up"
+    script = f"setsid sh -c '{FLOOD}touch {up}\nwait' &\nwhile ! [ -e {up} ]; do sleep 0.02; done\necho 1\n"
+    job = run(server, make_process_worker, script)
+    assert (job.state, job.result.json) == (JobState.SUCCEEDED, "1")
 
 
 def test_concurrency(server, make_process_worker, tmp_path):

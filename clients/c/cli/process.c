@@ -24,6 +24,9 @@ enum {
   ENVIRONMENT_BYTES_MAX = 64 * 1024, /* of the previous result; more goes into a file */
   SHUTDOWN_GRACE_MS = 2000,          /* the worker itself waits 3 s */
   LOOK_MS = 50,                      /* how often it is looked at when nothing tells of its end */
+  READ_BYTES = 16 * 1024,
+  READS_A_LOOK = 4,  /* what a pipe holds as a rule */
+  READS_AT_END = 64, /* the most that a pipe holds */
 };
 
 extern char **environ;
@@ -217,10 +220,10 @@ static void take_errors(struct process *self, const char *bytes, size_t length) 
   }
 }
 
-/* Reads what is there; closes at the end. */
-static void drain(struct process *self, int *fd) {
-  char buffer[16384];
-  while (*fd >= 0) {
+/* Reads what is there; closes at the end. With a limit: who writes faster than this reads would keep it here for ever. */
+static void drain(struct process *self, int *fd, unsigned reads_max) {
+  char buffer[READ_BYTES];
+  for (unsigned reads = 0; *fd >= 0 && reads < reads_max; reads++) {
     ssize_t got = read(*fd, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR)
       continue;
@@ -271,9 +274,9 @@ static void look_after(struct process *self) {
     if (fds[3].revents)
       write_payload(self);
     if (fds[1].revents)
-      drain(self, &self->output);
+      drain(self, &self->output, READS_A_LOOK);
     if (fds[2].revents)
-      drain(self, &self->errors);
+      drain(self, &self->errors, READS_A_LOOK);
     enum millrace_stop stop = millrace_context_cancelled(self->context);
     if (stop != MILLRACE_STOP_NONE && self->stop == MILLRACE_STOP_NONE)
       begin_to_stop(self, stop);
@@ -284,9 +287,9 @@ static void look_after(struct process *self) {
     if (has_ended(self, &fds[0]))
       break;
   }
-  /* Children that outlive it may hold the pipes: take what is there, wait for no more. */
-  drain(self, &self->output);
-  drain(self, &self->errors);
+  /* Children that outlive it may hold the pipes, and write on: take what was there, wait for no more. */
+  drain(self, &self->output, READS_AT_END);
+  drain(self, &self->errors, READS_AT_END);
   if (self->line->len > 0)
     end_line(self);
 }
