@@ -186,6 +186,30 @@ def test_batches(shared, make_worker, queue):
     assert "cancelled" in millrace(shared, "batch", "wait", open_id, code=4).out
 
 
+def test_a_batch_that_broke_off_goes_on_when_its_command_is_repeated(shared, queue):
+    lines = [json.dumps({"payload": {"json": n}}) + "\n" for n in range(1500)]
+    batch_id = api.new_id()
+    create = ["batch", "create", "--batch-id", batch_id, "--task", "send", "-q", queue]
+    load = [*create, "--from", "-", "--seal"]
+
+    def total():
+        return shared.client.GetBatch(id=batch_id).batch.total
+
+    millrace(shared, *create)
+    with subprocess.Popen([str(BIN / "millrace"), *load], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                          env=environment(shared)) as broken:
+        broken.stdin.write("".join(lines[:1200]))
+        broken.stdin.flush()
+        wait_until(lambda: total() == 1000, "a chunk is there")
+        broken.kill()
+    again = millrace(shared, *load, input="".join(lines))
+    assert "500 added" in again.err and "already: 1" in again.err
+    assert total() == 1500 and shared.client.counts(queue) == {"pending": 1500}
+    # Sealed, it takes nothing more, and nothing more comes.
+    assert "already: 2" in millrace(shared, *load, input="".join(lines)).err
+    assert total() == 1500
+
+
 def test_schedules(client, server, tmp_path):
     millrace(server, "schedule", "create", "daily", "report", "kind=full", "--cron", "0 9 * * *", "--zone", "Europe/Berlin")
     millrace(server, "schedule", "create", "ping", "health", "--every", "5m")

@@ -98,6 +98,7 @@ struct load {
   uint32_t chunk;
   unsigned behind;
   uint64_t added, refused;
+  uint64_t repeated; /* chunks that the batch had already */
 };
 
 static int take_answer(struct load *load) {
@@ -110,6 +111,7 @@ static int take_answer(struct load *load) {
     return cli_fail(CLI_FAILED, "the server has ended the stream");
   load->behind--;
   load->added += response->n_outcomes;
+  load->repeated += response->repeated_chunk;
   for (size_t i = 0; i < response->n_outcomes; i++)
     if (response->outcomes[i]->error) {
       load->refused++;
@@ -153,6 +155,8 @@ static int add_from_file(struct cli *cli, const char *id, uint32_t last_chunk) {
   stream_free(load.stream);
   if (!cli->json)
     fprintf(stderr, "%s added, %s refused\n", show_number(load.added - load.refused), show_number(load.refused));
+  if (!cli->json && load.repeated > 0)
+    fprintf(stderr, "chunks of the file that were there already: %s\n", show_number(load.repeated));
   if (code == CLI_OK && set.seal)
     code = seal(cli, id);
   return code == CLI_OK && load.refused > 0 ? CLI_FAILED : code;
@@ -189,8 +193,9 @@ static int run_create(struct cli *cli, int argc, char **argv) {
     return CLI_USAGE;
   request.seal = set.seal && !set.from;
   int code = cli_call(cli, BATCHES(CreateBatch, create_batch), &request, &response);
+  /* From the first chunk on also when the batch was there: who repeats the command sends the same file again. */
   if (code == CLI_OK && set.from)
-    code = add_from_file(cli, request.id, response->batch->last_chunk);
+    code = add_from_file(cli, request.id, 0);
   return finish(cli, request.id, code);
 }
 
@@ -283,7 +288,8 @@ static const GOptionEntry create_options[] = {
     FROM,
     SEAL,
     WAIT,
-    {"batch-id", 0, 0, G_OPTION_ARG_STRING, &set.batch_id, "The batch's UUID (default: a fresh one)", "UUID"},
+    {"batch-id", 0, 0, G_OPTION_ARG_STRING, &set.batch_id,
+     "The batch's UUID (default: a fresh one); with the same file, what broke off goes on", "UUID"},
     {"description", 0, 0, G_OPTION_ARG_STRING, &set.description, "For people", "TEXT"},
     {"task", 0, 0, G_OPTION_ARG_STRING, &set.task, "What items that name no task do", "TASK"},
     {"on-success", 0, 0, G_OPTION_ARG_STRING, &set.on_success, "Task created when all members have succeeded", "TASK"},
