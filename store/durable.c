@@ -27,22 +27,52 @@ static enum status system_error(struct error *error, const char *doing, const ch
   return error_set(error, STATUS_UNAVAILABLE, NULL, "Could not %s %s: %s", doing, path, g_strerror(errno));
 }
 
-enum durable_state durable_read(const char *directory, uint64_t *out_sequence) {
-  g_autofree char *path = g_build_filename(directory, NAME, NULL);
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    return errno == ENOENT ? DURABLE_ABSENT : DURABLE_DAMAGED;
+static enum status open_error(struct error *error, const char *path) {
+  const char *cure = errno == EACCES ? "; the whole directory must belong to the user that opens the store" : "";
+  return error_set(error, STATUS_UNAVAILABLE, NULL, "Could not open %s: %s%s", path, g_strerror(errno), cure);
+}
+
+/* To read; *out_file is negative when there is none. */
+static enum status file_find(const char *directory, const char *name, int *out_file, struct error *error) {
+  g_autofree char *path = g_build_filename(directory, name, NULL);
+  *out_file = open(path, O_RDONLY | O_CLOEXEC);
+  return *out_file < 0 && errno != ENOENT ? open_error(error, path) : STATUS_OK;
+}
+
+enum status durable_find_database(const char *directory, bool *out_exists, struct error *error) {
+  int file = -1;
+  enum status status = file_find(directory, "CURRENT", &file, error);
+  if (status == STATUS_OK) {
+    *out_exists = file >= 0;
   }
-  struct record record;
-  ssize_t length = pread(file, &record, sizeof record, 0);
-  close(file);
-  if (length != (ssize_t)sizeof record || memcmp(record.magic, MAGIC, sizeof record.magic) != 0 ||
-      GUINT64_FROM_LE(record.version) != VERSION ||
-      GUINT64_FROM_LE(record.checksum) != XXH64(&record, offsetof(struct record, checksum), 0)) {
-    return DURABLE_DAMAGED;
+  if (file >= 0) {
+    close(file);
   }
-  *out_sequence = GUINT64_FROM_LE(record.sequence);
-  return DURABLE_GOOD;
+  return status;
+}
+
+static bool record_is_good(const struct record *record) {
+  return memcmp(record->magic, MAGIC, sizeof record->magic) == 0 && GUINT64_FROM_LE(record->version) == VERSION &&
+         GUINT64_FROM_LE(record->checksum) == XXH64(record, offsetof(struct record, checksum), 0);
+}
+
+enum status durable_read(const char *directory, enum durable_state *out_state, uint64_t *out_sequence, struct error *error) {
+  int file = -1;
+  enum status status = file_find(directory, NAME, &file, error);
+  if (status != STATUS_OK) {
+    return status;
+  }
+  *out_state = DURABLE_ABSENT;
+  if (file >= 0) {
+    struct record record;
+    ssize_t length = pread(file, &record, sizeof record, 0);
+    close(file);
+    *out_state = length == (ssize_t)sizeof record && record_is_good(&record) ? DURABLE_GOOD : DURABLE_DAMAGED;
+    if (*out_state == DURABLE_GOOD) {
+      *out_sequence = GUINT64_FROM_LE(record.sequence);
+    }
+  }
+  return STATUS_OK;
 }
 
 enum status durable_write(int file, uint64_t sequence, struct error *error) {
@@ -77,7 +107,7 @@ enum status durable_open(const char *directory, uint64_t sequence, int *out_file
   g_autofree char *path = g_build_filename(directory, NAME, NULL);
   int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (file < 0) {
-    return system_error(error, "open", path);
+    return open_error(error, path);
   }
   enum status status = file_fill(file, directory, sequence, error);
   if (status != STATUS_OK) {

@@ -6,18 +6,23 @@
  * it may be some seconds old, which only weakens the check. It is synced when the store opens and closes. Its 32 bytes lie within
  * one sector, so they are not torn.
  *
- * Threads: one writer. Errors: STATUS_UNAVAILABLE when the disk refuses. */
+ * Threads: one writer. Errors: STATUS_UNAVAILABLE when the disk or the system refuses. */
 #ifndef MILLRACE_STORE_DURABLE_H
 #define MILLRACE_STORE_DURABLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/error.h"
 
 enum durable_state { DURABLE_ABSENT, DURABLE_DAMAGED, DURABLE_GOOD };
 
+/* Whether there is a database beside the file. Both: a file that is there and can't be opened is an error, so that it never
+ * passes for one that is lost. */
+enum status durable_find_database(const char *directory, bool *out_exists, struct error *error) STATUS_CHECK;
 /* Sets *out_sequence only when good. */
-enum durable_state durable_read(const char *directory, uint64_t *out_sequence);
+enum status durable_read(const char *directory, enum durable_state *out_state, uint64_t *out_sequence,
+                         struct error *error) STATUS_CHECK;
 
 /* Before a database is made: makes the directory and, when absent, the file with number 0, so that from the first moment on a
  * database without the file is one that has lost it. */

@@ -500,10 +500,16 @@ static enum status rocks_open_families(struct rocks *rocks, const struct store_o
 
 /* Before RocksDB touches anything: what the directory must recover (*out_durable), or why it must not be opened. */
 static enum status check_directory(const struct store_options *wanted, uint64_t *out_durable, struct error *error) {
-  g_autofree char *current = g_build_filename(wanted->directory, "CURRENT", NULL);
-  bool exists = access(current, F_OK) == 0;
+  bool exists = false;
   uint64_t durable = 0;
-  enum durable_state state = durable_read(wanted->directory, &durable);
+  enum durable_state state = DURABLE_ABSENT;
+  enum status status = durable_find_database(wanted->directory, &exists, error);
+  if (status == STATUS_OK) {
+    status = durable_read(wanted->directory, &state, &durable, error);
+  }
+  if (status != STATUS_OK) {
+    return status;
+  }
   if (wanted->accept_loss && exists) {
     *out_durable = 0;
     return STATUS_OK;

@@ -306,6 +306,29 @@ static void test_damaged_or_missing_mark_is_noticed(void **state) {
   store_close(rocks_open(directory));
 }
 
+/* A link to itself can't be opened, as a file of somebody else can't, which a test that runs as root would open. */
+static void test_what_cannot_be_opened_is_not_lost(void **state) {
+  const char *directory = *state;
+  const char *const names[] = {"DURABLE", "CURRENT"};
+  struct store *store = rocks_open(directory);
+  struct error error = {0};
+  assert_ok(store_sync(store, write_put(store, FAMILY_META, "a", "1"), &error), error);
+  store_close(store);
+  for (size_t i = 0; i < 2 * G_N_ELEMENTS(names); i++) {
+    g_autofree char *path = g_build_filename(directory, names[i / 2], NULL);
+    g_autofree char *aside = g_strconcat(path, ".aside", NULL);
+    assert_int_equal(g_rename(path, aside), 0);
+    assert_int_equal(symlink(names[i / 2], path), 0);
+    assert_int_equal(try_open(directory, i % 2 != 0, false, &store, &error), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(error.message, path));
+    assert_null(strstr(error.message, "accept-loss"));
+    assert_int_equal(g_rename(aside, path), 0);
+  }
+  store = rocks_open(directory);
+  assert_value(store, NULL, FAMILY_META, "a", "1");
+  store_close(store);
+}
+
 static void test_a_first_start_on_a_full_disk_damages_nothing(void **state) {
   const char *directory = *state;
   struct store *store = NULL;
@@ -496,6 +519,7 @@ int main(int argc, char **argv) {
       TEST(test_emptied_older_log_is_noticed),
       TEST(test_torn_tail_is_no_loss),
       TEST(test_damaged_or_missing_mark_is_noticed),
+      TEST(test_what_cannot_be_opened_is_not_lost),
       TEST(test_a_first_start_on_a_full_disk_damages_nothing),
       TEST(test_missing_database_is_noticed),
       TEST(test_nothing_there),
