@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import api
+from harness import api, monitor
 from harness.api import JobPriority, JobState
 from harness.tools import environment, millrace
 from harness.server import BIN
@@ -134,6 +134,18 @@ def test_watch(shared, make_worker, queue):
     finally:
         watch.kill()
         watch.wait()
+
+
+def test_a_watch_ends_with_its_reader(shared, queue):
+    job = shared.client.create(queue=queue)
+    with subprocess.Popen([str(BIN / "millrace"), "job", "watch", job.id], stdout=subprocess.PIPE, text=True,
+                          env=environment(shared)) as watch:
+        assert job.id in watch.stdout.readline()
+        watch.stdout.close()
+        try:
+            assert watch.wait(SOON_S) == 1
+        finally:
+            watch.kill()
 
 
 def test_ndjson_from_standard_input(shared, make_worker, queue):
@@ -342,6 +354,30 @@ def test_output_into_a_closed_pipe(shared, queue):
     done = subprocess.run(f"'{BIN / 'millrace'}' job list --all -q {queue} | head -1", shell=True, capture_output=True, text=True,
                           env=environment(shared), timeout=60, check=False)
     assert done.stdout.startswith("id") and "Broken" not in done.stderr and done.returncode == 0
+
+
+def test_a_long_list_is_one_table_and_is_read_as_far_as_somebody_reads_it(server):
+    client = server.client
+    for _ in range(5):
+        client.create_many([api.JobSpec(task="t")] * 1000)
+    lines = millrace(server, "job", "list", "--all").out.splitlines()
+    assert len(lines) == 5001 and len({line.index("pending") for line in lines[1:]} | {lines[0].index("state")}) == 1
+    for output in ("table", "json"):
+        before = monitor.metrics(server)["millrace_requests_total"]
+        with subprocess.Popen([str(BIN / "millrace"), "job", "list", "--all", "-o", output], stdout=subprocess.PIPE, text=True,
+                              env=environment(server)) as listing:
+            assert listing.stdout.readline()
+            listing.stdout.close()
+            assert listing.wait(SOON_S) == 1
+        assert monitor.metrics(server)["millrace_requests_total"] - before < 5
+
+
+def test_output_that_cannot_be_written_is_a_failure(shared, queue):
+    shared.client.create(queue=queue)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([str(BIN / "millrace"), "job", "list", "-q", queue], stdout=full, stderr=subprocess.PIPE, text=True,
+                              env=environment(shared), timeout=60, check=False)
+    assert done.returncode == 1 and "No space left on device" in done.stderr
 
 
 @pytest.mark.skipif(SANITIZED, reason="built with a sanitizer, a server needs longer to start than the tool tries again: a second")

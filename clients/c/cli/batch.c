@@ -239,7 +239,7 @@ static int run_list(struct cli *cli, int argc, char **argv) {
   int code;
   do {
     request.page_size = MIN(left, 1000);
-    code = cli_call(cli, BATCHES(ListBatches, list_batches), &request, &response);
+    code = cli_call_page(cli, BATCHES(ListBatches, list_batches), &request, &response);
     if (code != CLI_OK)
       break;
     for (size_t i = 0; i < response->n_batches; i++) {
@@ -252,7 +252,7 @@ static int run_list(struct cli *cli, int argc, char **argv) {
     }
     left -= (uint32_t)MIN(response->n_batches, left);
     request.page_token = response->next_page_token;
-  } while (*request.page_token && left > 0);
+  } while (*request.page_token && left > 0 && table_print_rows(table));
   table_print(table);
   return code;
 }

@@ -64,6 +64,8 @@ int cli_explain(const struct millrace_error *error);
 void cli_explain_outcome(const Millrace__V1__CreateOutcome *outcome);
 /* A unary call; the response lives as long as the run. */
 int cli_call(struct cli *cli, struct method method, const void *request, void *out_response);
+/* The same for the pages of a list: each lives until the next one. */
+int cli_call_page(struct cli *cli, struct method method, const void *request, void *out_response);
 
 /* ---- options ---- */
 /* False after telling what is wrong with --name. NULL text: *out stays. */
@@ -81,6 +83,10 @@ struct table *table_new(const char *headings);
 void table_row(struct table *table, const char *first, ...);
 /* Prints, aligned, and frees; headings only when there are rows. */
 void table_print(struct table *table);
+/* Prints the rows so far, so that a long table is neither waited for nor kept. Answers as output_is_read. */
+bool table_print_rows(struct table *table);
+/* Passes on what was printed. False: it could not be. The reader has left, as head does, or it tells what else is wrong. */
+bool output_is_read(void);
 /* For cells, valid until the next 16 calls: "3m ago", "in 2s", "" for none. */
 const char *show_age(const Google__Protobuf__Timestamp *time);
 const char *show_time(const Google__Protobuf__Timestamp *time);

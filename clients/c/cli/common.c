@@ -40,6 +40,14 @@ int cli_call(struct cli *cli, struct method method, const void *request, void *o
   return CLI_OK;
 }
 
+int cli_call_page(struct cli *cli, struct method method, const void *request, void *out_response) {
+  guint before = cli->answers->len;
+  int code = cli_call(cli, method, request, out_response);
+  if (code == CLI_OK)
+    g_ptr_array_remove_range(cli->answers, 0, before);
+  return code;
+}
+
 bool cli_duration(const char *name, const char *text, int64_t *out_ms) {
   if (!text || text_parse_duration(text, out_ms))
     return true;

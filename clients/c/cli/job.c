@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* millrace job … */
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "stream.h"
@@ -281,7 +284,7 @@ static int run_list(struct cli *cli, int argc, char **argv) {
   int code = CLI_OK;
   do {
     request.page_size = MIN(left, 1000);
-    code = cli_call(cli, JOBS(ListJobs, list_jobs), &request, &response);
+    code = cli_call_page(cli, JOBS(ListJobs, list_jobs), &request, &response);
     if (code != CLI_OK)
       break;
     for (size_t i = 0; i < response->n_jobs; i++) {
@@ -292,9 +295,19 @@ static int run_list(struct cli *cli, int argc, char **argv) {
     }
     left -= (uint32_t)MIN(response->n_jobs, left);
     request.page_token = response->next_page_token;
-  } while (*request.page_token && left > 0);
+  } while (*request.page_token && left > 0 && table_print_rows(table));
   table_print(table);
   return code;
+}
+
+/* Who reads the output may leave while there is no news. A file never ends this, nor does an output that is closed. */
+static void *end_with_the_reader(void *unused) {
+  struct pollfd output = {.fd = STDOUT_FILENO};
+  while (poll(&output, 1, -1) < 0)
+    ;
+  if (output.revents & (POLLERR | POLLHUP))
+    _exit(CLI_FAILED);
+  return unused;
 }
 
 static int run_watch(struct cli *cli, int argc, char **argv) {
@@ -308,6 +321,9 @@ static int run_watch(struct cli *cli, int argc, char **argv) {
   }
   if (filter_is_empty(request.filter))
     return cli_fail(CLI_USAGE, "what to watch? Name ids or at least one condition, such as --queue default");
+  pthread_t waiter;
+  if (pthread_create(&waiter, NULL, end_with_the_reader, NULL) == 0)
+    pthread_detach(waiter);
   struct millrace_error error;
   struct stream *stream = stream_open(cli->client, JOBS(WatchJobs, watch_jobs), -1);
   enum millrace_code code = stream_write(stream, &request, &error);
@@ -315,7 +331,7 @@ static int run_watch(struct cli *cli, int argc, char **argv) {
     stream_close_writes(stream);
   struct box *box;
   Millrace__V1__WatchJobsResponse *news = NULL;
-  while (code == MILLRACE_OK && (code = stream_read(stream, &box, &news, &error)) == MILLRACE_OK && news) {
+  while (code == MILLRACE_OK && output_is_read() && (code = stream_read(stream, &box, &news, &error)) == MILLRACE_OK && news) {
     const Millrace__V1__Job *job = news->job;
     char now[TEXT_TIME_BYTES];
     text_format_time(g_get_real_time() / 1000, now);
@@ -325,7 +341,6 @@ static int run_watch(struct cli *cli, int argc, char **argv) {
       printf("%s  %s  %-9s  %s  %s%s\n", now, job->id, show_enum(&millrace__v1__job_state__descriptor, (int)job->state),
              job->task, show_enum(&millrace__v1__waiting_reason__descriptor, (int)job->waiting_reason),
              news->deleted ? "deleted" : "");
-    fflush(stdout);
     box_unref(box);
   }
   stream_free(stream);

@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
   if (!parse_options(command, used, &argc, &argv))
     return CLI_USAGE;
   int code = run_command(command, argc, argv);
-  if (fflush(stdout) != 0 && code == CLI_OK)
+  if (!output_is_read() && code == CLI_OK)
     code = CLI_FAILED;
   return code;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tables, times and numbers for people; JSON for programs; a progress line for the patient. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -10,7 +11,9 @@ enum { CELLS_AT_A_TIME = 16, CELL_BYTES = 64, FIELD_WIDTH = 18, BAR_WIDTH = 30, 
 
 struct table {
   guint columns;
-  GPtrArray *cells; /* char *, the headings first */
+  int *widths;      /* of the columns: of what was printed, too */
+  GPtrArray *cells; /* char *, the headings first; not printed yet */
+  bool is_begun;    /* the headings are printed */
 };
 
 static void add_cells(struct table *table, const char *first, va_list arguments, guint count) {
@@ -29,6 +32,7 @@ struct table *table_new(const char *headings) {
   for (; names[table->columns]; table->columns++)
     g_ptr_array_add(table->cells, names[table->columns]);
   g_free(names);
+  table->widths = g_new0(int, table->columns);
   return table;
 }
 
@@ -43,20 +47,36 @@ static int width_of(const char *cell) {
   return g_utf8_validate(cell, -1, NULL) ? (int)g_utf8_strlen(cell, -1) : (int)strlen(cell);
 }
 
-void table_print(struct table *table) {
-  int *widths = g_new0(int, table->columns);
-  for (guint i = 0; i < table->cells->len; i++)
-    widths[i % table->columns] = MAX(widths[i % table->columns], width_of(table->cells->pdata[i]));
-  for (guint i = 0; table->cells->len > table->columns && i < table->cells->len; i++) {
-    const char *cell = table->cells->pdata[i];
-    bool is_last = i % table->columns == table->columns - 1;
-    printf("%s%*s", cell, is_last ? 0 : widths[i % table->columns] - width_of(cell) + 2, is_last ? "" : " ");
-    if (is_last)
-      putchar('\n');
+bool table_print_rows(struct table *table) {
+  if (table->cells->len > (table->is_begun ? 0 : table->columns)) {
+    for (guint i = 0; i < table->cells->len; i++)
+      table->widths[i % table->columns] = MAX(table->widths[i % table->columns], width_of(table->cells->pdata[i]));
+    for (guint i = 0; i < table->cells->len; i++) {
+      const char *cell = table->cells->pdata[i];
+      bool is_last = i % table->columns == table->columns - 1;
+      printf("%s%*s", cell, is_last ? 0 : table->widths[i % table->columns] - width_of(cell) + 2, is_last ? "" : " ");
+      if (is_last)
+        putchar('\n');
+    }
+    g_ptr_array_set_size(table->cells, 0);
+    table->is_begun = true;
   }
-  g_free(widths);
+  return output_is_read();
+}
+
+void table_print(struct table *table) {
+  table_print_rows(table);
+  g_free(table->widths);
   g_ptr_array_unref(table->cells);
   g_free(table);
+}
+
+bool output_is_read(void) {
+  if (fflush(stdout) == 0)
+    return !ferror(stdout);
+  if (errno != EPIPE)
+    cli_fail(CLI_FAILED, "standard output: %s", g_strerror(errno));
+  return false;
 }
 
 static char *next_cell(void) {
