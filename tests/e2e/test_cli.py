@@ -111,6 +111,15 @@ def test_cancel_retry_update_delete(shared, queue):
         assert "condition" in millrace(shared, "job", command, code=2).err
 
 
+@pytest.mark.parametrize("option", [["--attempt-timeout", "5m"], ["--timeout", "1h"], ["--queue", "other"], ["--payload", "1"],
+                                    ["--retention", "1d"], ["--unique-key", "k"], ["--concurrency-limit", "2"]], ids=lambda o: o[0][2:])
+def test_update_refuses_what_cannot_be_changed(shared, queue, option):
+    job = shared.client.create(queue=queue)
+    refused = millrace(shared, "job", "update", job.id, "--priority", "high", *option, code=2)
+    assert option[0] in refused.err and "can't be changed" in refused.err
+    assert shared.client.job(job.id).priority == JobPriority.NORMAL
+
+
 def test_wait(shared, make_worker, queue):
     worker = make_worker(shared, [queue])
     job = shared.client.create(queue=queue)
@@ -118,6 +127,15 @@ def test_wait(shared, make_worker, queue):
     worker.succeed(worker.take())
     assert "succeeded" in millrace(shared, "job", "wait", job.id).out
     millrace(shared, "job", "wait", UNKNOWN, code=1)
+
+
+def test_a_look_does_not_wait(shared, queue):
+    job_id = millrace(shared, "job", "create", "t", "-q", queue, "--wait", "--wait-timeout", "0s", code=5).out.split()[1]
+    millrace(shared, "job", "wait", job_id, "--timeout", "0s", code=5)
+    chain_id = millrace(shared, "chain", "create", "-q", queue, "one").out.strip()
+    millrace(shared, "chain", "wait", chain_id, "--timeout", "0s", code=5)
+    batch_id = millrace(shared, "batch", "create").out.strip()
+    millrace(shared, "batch", "wait", batch_id, "--timeout", "0s", code=5)
 
 
 def test_watch(shared, make_worker, queue):
@@ -164,6 +182,15 @@ def test_ndjson_that_is_wrong_names_the_line(shared, queue):
     assert ":2:" in wrong.err
     refused = millrace(shared, "job", "create", "--from", "-", "-q", queue, input='{"task": "t"}\n{"task": "a b"}\n', code=1)
     assert "task" in refused.err and "1 created" in refused.err
+
+
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(shared, queue, tmp_path):
+    for command in (["job", "create", "--from", tmp_path], ["job", "create", "t", "--payload", f"@{tmp_path}"],
+                    ["chain", "create", "--from", tmp_path], ["batch", "create", "--task", "t", "--from", tmp_path, "--seal"]):
+        assert f"{tmp_path}: Is a directory" in millrace(shared, *command, "-q", queue, code=2).err
+    assert millrace(shared, "job", "list", "-q", queue).out == ""
+    assert "Is a directory" in millrace(None, "load", tmp_path, tmp_path / "new", code=1).err
+    assert not (tmp_path / "new").exists()
 
 
 def test_chains(shared, make_worker, queue):

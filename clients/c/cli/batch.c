@@ -57,7 +57,7 @@ static int get_batch(struct cli *cli, const char *id, const Millrace__V1__Batch 
 /* On a terminal in short waits, so that the bar moves. */
 static int wait_and_show(struct cli *cli, const char *id) {
   int64_t timeout_ms = 0;
-  if (!cli_duration("timeout", set.timeout, &timeout_ms))
+  if (!cli_wait_timeout("timeout", set.timeout, &timeout_ms))
     return CLI_USAGE;
   int64_t end_us = timeout_ms ? g_get_monotonic_time() + timeout_ms * 1000 : INT64_MAX;
   for (;;) {
@@ -296,8 +296,9 @@ static const GOptionEntry create_options[] = {
     {"on-complete", 0, 0, G_OPTION_ARG_STRING, &set.on_complete, "Task created when all members have ended", "TASK"},
     END};
 static const GOptionEntry add_options[] = {FROM, SEAL, WAIT, END};
-static const GOptionEntry wait_options[] = {
-    {"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout, "Give up after (default: wait as long as it takes)", "DURATION"}, END};
+static const GOptionEntry wait_options[] = {{"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout,
+                                             "Give up after; 0s: only look (default: wait as long as it takes)", "DURATION"},
+                                            END};
 static const GOptionEntry list_options[] = {
     {"limit", 'n', 0, G_OPTION_ARG_INT, &set.limit, "At most so many, 0: all (default: 100)", "N"}, END};
 static const GOptionEntry cancel_options[] = {

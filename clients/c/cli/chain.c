@@ -38,7 +38,7 @@ static int wait_and_show(struct cli *cli, const char *id) {
   int64_t timeout_ms = 0;
   struct millrace_error error;
   struct millrace_chain *chain;
-  if (!cli_duration("timeout", set.timeout, &timeout_ms))
+  if (!cli_wait_timeout("timeout", set.timeout, &timeout_ms))
     return CLI_USAGE;
   if (millrace_chain_wait(cli->client, id, timeout_ms, &chain, &error) != MILLRACE_OK)
     return cli_explain(&error);
@@ -192,8 +192,9 @@ static const GOptionEntry create_options[] = {
     {"wait", 'w', 0, G_OPTION_ARG_NONE, &set.wait, "Wait for its end and show it", NULL},
     {"wait-timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout, "But not longer than that", "DURATION"},
     END};
-static const GOptionEntry wait_options[] = {
-    {"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout, "Give up after (default: wait as long as it takes)", "DURATION"}, END};
+static const GOptionEntry wait_options[] = {{"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout,
+                                             "Give up after; 0s: only look (default: wait as long as it takes)", "DURATION"},
+                                            END};
 static const GOptionEntry list_options[] = {
     {"limit", 'n', 0, G_OPTION_ARG_INT, &set.limit, "At most so many, 0: all (default: 100)", "N"}, END};
 static const GOptionEntry cancel_options[] = {

@@ -70,6 +70,8 @@ int cli_call_page(struct cli *cli, struct method method, const void *request, vo
 /* ---- options ---- */
 /* False after telling what is wrong with --name. NULL text: *out stays. */
 bool cli_duration(const char *name, const char *text, int64_t *out_ms);
+/* Of a wait, which is for ever when none is given: 0s looks once. */
+bool cli_wait_timeout(const char *name, const char *text, int64_t *out_ms);
 bool cli_time(const char *name, const char *text, int64_t *out_ms);
 bool cli_enum(const char *name, const ProtobufCEnumDescriptor *type, const char *text, void *out_value);
 /* Each "k=v". */
@@ -105,6 +107,8 @@ void progress_end(void);
 
 /* ---- job specs ---- */
 extern const GOptionEntry spec_options[];
+/* The name of an option that was given though it can't be changed once a job is created; NULL: none was. */
+const char *spec_fixed_option(void);
 /* From the options and the words after the task's name (key=value, key:=json). NULL after telling what is wrong. */
 Millrace__V1__JobSpec *spec_build(struct cli *cli, const char *task, int argc, char **argv);
 /* Applies the options to a spec whose own fields win. False after telling what is wrong. */

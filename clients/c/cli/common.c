@@ -55,6 +55,14 @@ bool cli_duration(const char *name, const char *text, int64_t *out_ms) {
   return false;
 }
 
+bool cli_wait_timeout(const char *name, const char *text, int64_t *out_ms) {
+  int64_t ms = 0;
+  if (!cli_duration(name, text, &ms))
+    return false;
+  *out_ms = text ? MAX(ms, 1) : 0; /* the library waits for ever at 0 */
+  return true;
+}
+
 bool cli_time(const char *name, const char *text, int64_t *out_ms) {
   if (!text || text_parse_time(text, out_ms))
     return true;

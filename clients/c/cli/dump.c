@@ -107,6 +107,8 @@ static int load_rows(struct loader *loader, FILE *lines) {
   while (code == CLI_OK && getline(&line, &capacity, lines) >= 0)
     if (*g_strchomp(line))
       code = load_line(loader, line);
+  if (code == CLI_OK && ferror(lines))
+    code = cli_fail(CLI_FAILED, "can't read on after line %s: %s", show_number(loader->rows), g_strerror(errno));
   free(line);
   progress_end();
   if (code == CLI_OK)

@@ -89,7 +89,7 @@ int job_wait_and_show(struct cli *cli, const char *id, const char *timeout) {
   int64_t timeout_ms = 0;
   struct millrace_error error;
   struct millrace_job *job;
-  if (!cli_duration("timeout", timeout, &timeout_ms))
+  if (!cli_wait_timeout("timeout", timeout, &timeout_ms))
     return CLI_USAGE;
   if (millrace_job_wait(cli->client, id, timeout_ms, &job, &error) != MILLRACE_OK)
     return cli_explain(&error);
@@ -445,6 +445,9 @@ static int run_update(struct cli *cli, int argc, char **argv) {
   Millrace__V1__UpdateJobResponse *response;
   Millrace__V1__Labels labels = MILLRACE__V1__LABELS__INIT;
   int64_t deadline_ms = 0;
+  const char *fixed = spec_fixed_option();
+  if (fixed)
+    return cli_fail(CLI_USAGE, "--%s can't be changed once a job is created; `millrace job update --help` tells what can", fixed);
   if (!spec_apply_options(cli, spec) || !cli_time("deadline", set.deadline, &deadline_ms))
     return CLI_USAGE;
   int64_t now_ms = g_get_real_time() / 1000;
@@ -511,8 +514,9 @@ static const GOptionEntry create_options[] = {
     {"from", 'f', 0, G_OPTION_ARG_STRING, &set.from, "Many jobs: a file of JSON lines, - for standard input", "FILE"},
     END};
 static const GOptionEntry get_options[] = {{"log", 0, 0, G_OPTION_ARG_NONE, &set.log, "Also its log", NULL}, END};
-static const GOptionEntry wait_options[] = {
-    {"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout, "Give up after (default: wait as long as it takes)", "DURATION"}, END};
+static const GOptionEntry wait_options[] = {{"timeout", 0, 0, G_OPTION_ARG_STRING, &set.timeout,
+                                             "Give up after; 0s: only look (default: wait as long as it takes)", "DURATION"},
+                                            END};
 static const GOptionEntry watch_options[] = {FILTER, END};
 static const GOptionEntry list_options[] = {
     FILTER,

@@ -71,8 +71,13 @@ static char *read_file(const char *file, size_t *out_length) {
   guint8 buffer[16384];
   for (size_t got; bytes->len <= PAYLOAD_BYTES_MAX && (got = fread(buffer, 1, sizeof buffer, stream)) > 0;)
     g_byte_array_append(bytes, buffer, (guint)got);
+  bool ok = !ferror(stream) || !cli_fail(CLI_USAGE, "%s: %s", file, g_strerror(errno));
   if (stream != stdin)
     fclose(stream);
+  if (!ok) {
+    g_byte_array_unref(bytes);
+    return NULL;
+  }
   *out_length = bytes->len;
   g_byte_array_append(bytes, (const guint8 *)"", 1);
   return (char *)g_byte_array_free(bytes, FALSE);
@@ -263,6 +268,31 @@ Millrace__V1__JobSpec *spec_build(struct cli *cli, const char *task, int argc, c
   return ok && spec_apply_options(cli, spec) ? spec : NULL;
 }
 
+const char *spec_fixed_option(void) {
+  const struct {
+    const char *name;
+    bool is_given;
+  } fixed[] = {{"id", set.id},
+               {"queue", set.queue},
+               {"payload", set.payload},
+               {"content-type", set.content_type},
+               {"timeout", set.timeout},
+               {"attempt-timeout", set.attempt_timeout},
+               {"unique-key", set.unique_key},
+               {"unique-scope", set.unique_scope},
+               {"unique-period", set.unique_period},
+               {"unique-return-existing", set.unique_return_existing},
+               {"concurrency-key", set.concurrency_key},
+               {"concurrency-limit", set.concurrency_limit},
+               {"retention", set.retention},
+               {"traceparent", set.traceparent},
+               {"previous-result", set.previous_result}};
+  for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++)
+    if (fixed[i].is_given)
+      return fixed[i].name;
+  return NULL;
+}
+
 /* ---- files of JSON lines ---- */
 
 int spec_load(struct cli *cli, const char *file,
@@ -301,6 +331,8 @@ int spec_load(struct cli *cli, const char *file,
       count = bytes = 0;
     }
   }
+  if (code == CLI_OK && ferror(stream))
+    code = cli_fail(CLI_USAGE, "%s: %s", file, g_strerror(errno));
   if (code == CLI_OK && count > 0)
     code = chunk(context, box, specs, count);
   box_unref(box);
