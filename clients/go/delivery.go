@@ -39,11 +39,13 @@ type Delivery struct {
 
 	// news takes reports that are not final.
 	news func(*pb.Report)
-	// fault: the codec could not decode it.
-	fault error
+	// raw is what came, until it is decoded in the handler's goroutine: a codec is the application's, and may be slow or panic.
+	raw rawPayloads
 	// lineBytesMax of a log line.
 	lineBytesMax int
 }
+
+type rawPayloads struct{ payload, previousResult *pb.Payload }
 
 // Decode stores the payload in v, as Payload.Decode.
 func (d *Delivery) Decode(v any) error {
@@ -99,18 +101,23 @@ func DeliveryFrom(ctx context.Context) *Delivery {
 	return delivery
 }
 
-// deliveryOf reads a delivery from the wire.
-func (c *Client) deliveryOf(m *pb.Delivery) *Delivery {
-	d := &Delivery{
+// deliveryOf reads a delivery from the wire, all but what decodeRaw does.
+func deliveryOf(m *pb.Delivery) *Delivery {
+	return &Delivery{
 		JobID: m.JobId, Task: m.Task, Queue: m.Queue, Priority: priorityOf(m.Priority), Number: int(m.Delivery), Attempt: int(m.Attempt),
 		MaxAttempts: int(m.MaxAttempts), AttemptTimeout: m.AttemptTimeout.AsDuration(), Deadline: timeOf(m.Deadline),
 		CreatedAt: timeOf(m.CreatedAt), Traceparent: m.Traceparent, Tracestate: m.Tracestate, Labels: m.Labels, ChainID: m.ChainId,
-		BatchID: m.BatchId,
+		BatchID: m.BatchId, raw: rawPayloads{m.Payload, m.PreviousResult},
 	}
-	if d.Payload, d.fault = c.decode(m.Payload); d.fault == nil {
-		d.PreviousResult, d.fault = c.decode(m.PreviousResult)
+}
+
+func (d *Delivery) decodeRaw(c *Client) (err error) {
+	raw := d.raw
+	d.raw = rawPayloads{}
+	if d.Payload, err = c.decode(raw.payload); err == nil {
+		d.PreviousResult, err = c.decode(raw.previousResult)
 	}
-	return d
+	return err
 }
 
 // deadline is when the attempt, started at a time, must have ended; zero: never.

@@ -29,7 +29,7 @@ func (h hooked) Task(name string) *pb.WorkerTask {
 func (h hooked) Queues() []*pb.WorkerQueue { return h.worker.options.queues }
 
 func (h hooked) Perform(ctx context.Context, message *pb.Delivery, news func(*pb.Report)) *pb.Report {
-	delivery := h.worker.client.deliveryOf(message)
+	delivery := deliveryOf(message)
 	delivery.news = news
 	delivery.lineBytesMax = logLineBytesMax
 	started := time.Now()

@@ -46,18 +46,16 @@ func limitsOf(m *pb.WorkerLimits) limits {
 	}
 }
 
-// panicError is a handler's panic as an error.
+// panicError is a panic as an error.
 type panicError struct {
 	value any
+	cause error // the value, if it is an error that may be asked
 	trace string
 }
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-func (e *panicError) Unwrap() error {
-	err, _ := e.value.(error)
-	return err
-}
+func (e *panicError) Unwrap() error { return e.cause }
 
 // errGoexit: the handler ended its goroutine.
 var errGoexit = errors.New("the handler called runtime.Goexit")
@@ -77,28 +75,40 @@ func (w *Worker) perform(ctx context.Context, delivery *Delivery, started time.T
 		return
 	}
 	endSpan := func(error) {}
-	if tracer := w.client.options.tracer; tracer != nil {
-		ctx, endSpan = tracer.Run(ctx, delivery)
-	}
 	var value any
 	err := errGoexit
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			err = &panicError{value: recovered, trace: panicTrace()}
+			cause, _ := recovered.(error)
+			err = &panicError{value: recovered, cause: cause, trace: panicTrace()}
 		}
 		*result = w.judge(ctx, value, err, l)
 		result.report.StartedAt = timestamppb.New(started)
 		endSpan(result.err)
 	}()
-	if delivery.fault != nil {
-		err = Permanent(delivery.fault)
+	fault := delivery.decodeRaw(w.client)
+	if tracer := w.client.options.tracer; tracer != nil {
+		ctx, endSpan = tracer.Run(ctx, delivery)
+	}
+	if fault != nil {
+		err = Permanent(fault)
 		return
 	}
 	value, err = handler.Handle(ctx, delivery)
 }
 
-// judge makes a report of what the handler returned.
-func (w *Worker) judge(ctx context.Context, value any, err error, l limits) verdict {
+// judge makes a report of what the handler returned. An error whose methods panic is the panic.
+func (w *Worker) judge(ctx context.Context, value any, err error, l limits) (result verdict) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			// It has no cause: what has just panicked is not asked again.
+			result = w.weigh(ctx, value, &panicError{value: recovered, trace: panicTrace()}, l)
+		}
+	}()
+	return w.weigh(ctx, value, err, l)
+}
+
+func (w *Worker) weigh(ctx context.Context, value any, err error, l limits) verdict {
 	cause := context.Cause(ctx)
 	stopped := err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, cause))
 	var snooze *SnoozeError
@@ -128,21 +138,33 @@ func released(reason pb.ReleaseReason) *pb.Report {
 
 // succeeded never fails: the work is done, and a result that can't travel must not undo that.
 func (w *Worker) succeeded(value any, l limits) *pb.Report {
-	message := &pb.Succeeded{}
+	payload, omitted := w.resultOf(value, l)
+	message := &pb.Succeeded{ResultOmittedReason: cut(omitted, 256)}
+	if omitted == "" {
+		payload.ContentType = valid(payload.ContentType)
+		message.Result = payload.proto()
+	}
+	return &pb.Report{Event: &pb.Report_Succeeded{Succeeded: message}}
+}
+
+// resultOf encodes what a handler returned; omitted says why it can't travel.
+func (w *Worker) resultOf(value any, l limits) (payload Payload, omitted string) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			omitted = fmt.Sprintf("the result cannot be encoded: panic: %v", recovered)
+		}
+	}()
 	payload, err := NewPayload(value)
 	if err == nil {
 		payload, err = w.client.encode(payload)
 	}
 	switch size := payload.size(); {
 	case err != nil:
-		message.ResultOmittedReason = cut(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "millrace: "), "payload", "result"), 256)
+		return Payload{}, strings.ReplaceAll(strings.TrimPrefix(err.Error(), "millrace: "), "payload", "result")
 	case size > l.resultBytesMax:
-		message.ResultOmittedReason = fmt.Sprintf("the result has %d bytes; the limit is %d", size, l.resultBytesMax)
-	default:
-		payload.ContentType = valid(payload.ContentType)
-		message.Result = payload.proto()
+		return Payload{}, fmt.Sprintf("the result has %d bytes; the limit is %d", size, l.resultBytesMax)
 	}
-	return &pb.Report{Event: &pb.Report_Succeeded{Succeeded: message}}
+	return payload, ""
 }
 
 func failed(err error, l limits) *pb.Report {
@@ -163,8 +185,8 @@ func failed(err error, l limits) *pb.Report {
 func describe(err error) (kind, trace string) {
 	var fault *panicError
 	if errors.As(err, &fault) {
-		if inner := fault.Unwrap(); inner != nil {
-			return "panic: " + typeName(inner), fault.trace
+		if fault.cause != nil {
+			return "panic: " + typeName(fault.cause), fault.trace
 		}
 		return fmt.Sprintf("panic: %T", fault.value), fault.trace
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -295,6 +296,32 @@ func TestServerCodec(t *testing.T) {
 	stored, err := newClient(t).Get(within(t), created.ID)
 	if err != nil || stored.Payload.ContentType != "application/json+gzip" || stored.Result.Data == nil {
 		t.Fatalf("%+v (%v)", stored, err)
+	}
+}
+
+// What panics only after the handler has returned is an attempt's fault, too, and not the worker's.
+func TestServerWorkerSurvivesErrorsThatPanic(t *testing.T) {
+	client := newClient(t)
+	worker := millrace.NewWorker(client, millrace.WithQueues("panics"), millrace.WithLogger(slog.New(slog.DiscardHandler)))
+	worker.HandleFunc("nil", func(context.Context, *millrace.Delivery) (any, error) { return nil, (*fs.PathError)(nil) })
+	worker.HandleFunc("fine", func(context.Context, *millrace.Delivery) (any, error) { return nil, nil })
+	work(t, worker)
+	ended := func(task string) *millrace.Job {
+		created, err := client.Create(within(t), task, nil, millrace.WithQueue("panics"), millrace.WithMaxAttempts(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		job, err := client.Wait(within(t), created.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job
+	}
+	if job := ended("nil"); job.State != millrace.StateFailed || !strings.HasPrefix(job.Error.Type, "panic: ") {
+		t.Fatalf("%+v", job)
+	}
+	if job := ended("fine"); job.State != millrace.StateSucceeded {
+		t.Fatalf("%+v", job)
 	}
 }
 

@@ -59,7 +59,7 @@ func (w *Worker) logAttempt(run *run, result verdict) {
 		slog.Duration("duration", time.Since(run.started).Round(time.Microsecond)), slog.String("outcome", result.outcome),
 	}
 	if result.err != nil {
-		attributes = append(attributes, slog.String("error", result.err.Error()))
+		attributes = append(attributes, slog.String("error", result.report.GetFailed().GetError().GetMessage()))
 	}
 	if reason := result.report.GetSucceeded().GetResultOmittedReason(); reason != "" {
 		attributes = append(attributes, slog.String("result_omitted", reason))

@@ -219,7 +219,7 @@ func (s *workerState) holdLocked(m *pb.Deliveries) {
 	session := s.session
 	session.receivedUpTo = m.GetDeliverySeq()
 	for _, message := range m.GetDeliveries() {
-		delivery := s.worker.client.deliveryOf(message)
+		delivery := deliveryOf(message)
 		delivery.lineBytesMax = session.limits.lineBytesMax
 		run := &run{session: session, delivery: delivery}
 		session.held[run.key()] = run

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -17,15 +18,34 @@ import (
 // judged runs a handler as a worker would, and returns its final report.
 func judged(t *testing.T, ctx context.Context, handler HandlerFunc) *pb.Report {
 	t.Helper()
-	client, err := NewClient(WithAddress("127.0.0.1:1"))
+	worker := unattached(t)
+	worker.Handle("task", handler)
+	return hooked{worker}.Perform(ctx, &pb.Delivery{JobId: "id", Task: "task"}, func(*pb.Report) {})
+}
+
+// unattached makes a worker without a server.
+func unattached(t *testing.T, options ...ClientOption) *Worker {
+	t.Helper()
+	client, err := NewClient(append([]ClientOption{WithAddress("127.0.0.1:1")}, options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	worker := NewWorker(client)
-	worker.Handle("task", handler)
-	return hooked{worker}.Perform(ctx, &pb.Delivery{JobId: "id", Task: "task"}, func(*pb.Report) {})
+	return NewWorker(client, WithLogger(slog.New(slog.DiscardHandler)))
 }
+
+// rude has methods that panic.
+type rude struct{ text string }
+
+func (r *rude) Error() string { return r.text }
+
+func (rude) MarshalJSON() ([]byte, error) { panic("no JSON") }
+
+type rudeCodec struct{}
+
+func (rudeCodec) Encode(Payload) (Payload, error) { panic("no encoding") }
+
+func (rudeCodec) Decode(Payload) (Payload, error) { panic("no decoding") }
 
 func TestOutcomes(t *testing.T) {
 	asked := func(cause error) context.Context {
@@ -38,6 +58,10 @@ func TestOutcomes(t *testing.T) {
 	}
 	obeying := HandlerFunc(func(ctx context.Context, _ *Delivery) (any, error) { return nil, fmt.Errorf("stopped: %w", ctx.Err()) })
 	wrapped := fmt.Errorf("reading: %w", &fs.PathError{Op: "open", Path: "/x", Err: errors.New("gone")})
+	panicked := func(r *pb.Report) bool {
+		e := r.GetFailed().GetError()
+		return strings.HasPrefix(e.GetType(), "panic: ") && strings.Contains(e.Trace, ".go:")
+	}
 	for name, test := range map[string]struct {
 		ctx     context.Context
 		handler HandlerFunc
@@ -56,6 +80,14 @@ func TestOutcomes(t *testing.T) {
 		"panic": {nil, func(context.Context, *Delivery) (any, error) { panic(wrapped) }, func(r *pb.Report) bool {
 			e := r.GetFailed().GetError()
 			return e.GetType() == "panic: fs.PathError" && strings.Contains(e.Trace, "worker_test.go") && !strings.Contains(e.Trace, "0x")
+		}},
+		"nil error":           {nil, returning(nil, (*rude)(nil)), panicked},
+		"wrapped nil error":   {nil, returning(nil, Permanent((*rude)(nil))), panicked},
+		"nil snooze":          {nil, returning(nil, (*SnoozeError)(nil)), panicked},
+		"panic of nil error":  {nil, func(context.Context, *Delivery) (any, error) { panic((*rude)(nil)) }, panicked},
+		"cancelled nil error": {asked(ErrCancelRequested), returning(nil, (*rude)(nil)), func(r *pb.Report) bool { return panicked(r) && r.GetFailed().GetCancelled() }},
+		"rude result": {nil, returning([]rude{{}}, nil), func(r *pb.Report) bool {
+			return strings.Contains(r.GetSucceeded().GetResultOmittedReason(), "panic: no JSON")
 		}},
 		"cancelled":    {asked(ErrCancelRequested), obeying, func(r *pb.Report) bool { return r.GetFailed().GetCancelled() }},
 		"terminated":   {asked(ErrTerminated), obeying, func(r *pb.Report) bool { return r.GetFailed().GetCancelled() }},
@@ -76,6 +108,59 @@ func TestOutcomes(t *testing.T) {
 				t.Fatalf("the report is %v", report)
 			}
 		})
+	}
+}
+
+func TestCodecThatPanics(t *testing.T) {
+	worker := unattached(t, WithCodec(rudeCodec{}))
+	worker.HandleFunc("*", func(context.Context, *Delivery) (any, error) { return 1, nil })
+	full := &pb.Payload{Content: &pb.Payload_Json{Json: "1"}}
+	for want, delivery := range map[string]*pb.Delivery{
+		"panic: no decoding": {Task: "payload", Payload: full},
+		"panic: no encoding": {Task: "result"},
+	} {
+		report := hooked{worker}.Perform(context.Background(), delivery, func(*pb.Report) {})
+		if !strings.Contains(report.GetFailed().GetError().GetMessage()+report.GetSucceeded().GetResultOmittedReason(), want) {
+			t.Errorf("the report is %v", report)
+		}
+	}
+}
+
+type slowCodec struct{ release chan struct{} }
+
+func (c slowCodec) Encode(p Payload) (Payload, error) { return p, nil }
+
+func (c slowCodec) Decode(p Payload) (Payload, error) {
+	<-c.release
+	return p, nil
+}
+
+// What a codec takes its time for must not hold up the heartbeats.
+func TestSlowCodecHoldsUpNothing(t *testing.T) {
+	release := make(chan struct{})
+	worker := unattached(t, WithCodec(slowCodec{release}))
+	worker.HandleFunc("*", func(context.Context, *Delivery) (any, error) { return nil, nil })
+	state := &worker.state
+	state.base = context.Background()
+	state.registered(&pb.RegisterResponse{SessionId: "session"})
+	sender := state.connected()
+	taken := make(chan error, 1)
+	go func() {
+		payload := &pb.Payload{Content: &pb.Payload_Json{Json: "1"}}
+		taken <- state.take(&pb.Deliveries{DeliverySeq: 1, Deliveries: []*pb.Delivery{{JobId: "job", Delivery: 1, Task: "task", Payload: payload}}})
+	}()
+	select {
+	case err := <-taken:
+		if held := sender.pick().GetHeartbeat().GetHeld(); err != nil || len(held) != 1 {
+			t.Errorf("%d held (%v)", len(held), err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the delivery is not taken before it is decoded")
+	}
+	close(release)
+	state.await(nil, 30*time.Second, state.isIdle)
+	if !state.isIdle() {
+		t.Error("the handler did not run")
 	}
 }
 
