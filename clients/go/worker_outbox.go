@@ -125,8 +125,8 @@ func (s *sender) pick() *pb.Reports {
 	s.state.lock.Lock()
 	defer s.state.lock.Unlock()
 	switch {
-	case s.state.session != s.session:
-		return nil
+	case s.state.sender != s || s.state.session != s.session:
+		return nil // what it took would be lost with its connection: the next one knows already what to send again
 	case s.heartbeat:
 		s.heartbeat = false
 		return s.heartbeatLocked()

@@ -164,6 +164,24 @@ func TestSlowCodecHoldsUpNothing(t *testing.T) {
 	}
 }
 
+// A sender whose connection is gone may be slow to notice, and must leave what there is to the next one.
+func TestSenderLeavesReportsToTheNext(t *testing.T) {
+	state := &unattached(t).state
+	state.registered(&pb.RegisterResponse{SessionId: "session"})
+	first := state.connected()
+	first.pick() // its heartbeat
+	state.disconnected(first)
+	second := state.connected()
+	state.session.outbox.add(&pb.Report{JobId: "job"}, &run{})
+	if message := first.pick(); message != nil {
+		t.Errorf("the first took %v", message)
+	}
+	second.pick() // its heartbeat
+	if message := second.pick(); len(message.GetReports()) != 1 {
+		t.Errorf("the second took %v", message)
+	}
+}
+
 func TestTypedRefusesForGood(t *testing.T) {
 	handler := TypedNoResult(func(context.Context, struct{ N int }) error { return nil })
 	_, err := handler.Handle(context.Background(), &Delivery{Payload: Payload{JSON: []byte(`{"n": "x"}`)}})
