@@ -85,18 +85,26 @@ func (p Payload) Decode(v any) error {
 
 // decodeOneKind lets a handler that knows one kind of arguments take a Call that has no others.
 func (p Payload) decodeOneKind(v any) error {
-	var call struct{ Args, Kwargs json.RawMessage }
+	var text struct{ Args, Kwargs json.RawMessage }
+	var call struct {
+		Args   []json.RawMessage
+		Kwargs map[string]json.RawMessage
+	}
 	if err := decodeJSON(p.JSON, &call); err != nil {
 		return err
 	}
-	isEmpty := func(text json.RawMessage) bool { return len(bytes.Trim(text, "[]{} \t\r\n")) == 0 }
-	switch {
-	case isEmpty(call.Args):
-		return decodeJSON(call.Kwargs, v)
-	case isEmpty(call.Kwargs):
-		return decodeJSON(call.Args, v)
+	if err := decodeJSON(p.JSON, &text); err != nil {
+		return err
 	}
-	return invalid("payload", "the payload has positional and keyword arguments: decode it into a *millrace.Call")
+	switch {
+	case len(call.Args) > 0 && len(call.Kwargs) > 0:
+		return invalid("payload", "the payload has positional and keyword arguments: decode it into a *millrace.Call")
+	case len(call.Args) > 0:
+		return decodeJSON(text.Args, v)
+	case len(call.Kwargs) > 0:
+		return decodeJSON(text.Kwargs, v)
+	}
+	return nil
 }
 
 func (p Payload) decodeCall(call *Call) error {

@@ -129,6 +129,22 @@ func TestCallsMeetEveryHandler(t *testing.T) {
 	if err := call(`{"args":[1,2],"kwargs":{}}`).Decode(&placed); err != nil || len(placed) != 2 {
 		t.Fatalf("%+v (%v)", placed, err)
 	}
+	var lists [][]int
+	if err := call(`{"args":[[]]}`).Decode(&lists); err != nil || len(lists) != 1 {
+		t.Fatalf("%+v (%v)", lists, err)
+	}
+	var values []inner
+	if err := call(`{"args":[{}],"kwargs":{}}`).Decode(&values); err != nil || len(values) != 1 {
+		t.Fatalf("%+v (%v)", values, err)
+	}
+	if err := call(`{"args":[{}],"kwargs":{"value":2}}`).Decode(&named); !errors.Is(err, ErrInvalidArgument) {
+		t.Fatalf("the error is %v", err)
+	}
+	for _, text := range []string{`{}`, `{"args":[],"kwargs":{}}`, `{"args":null,"kwargs":null}`} {
+		if err := call(text).Decode(&values); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
 	if err := call(`{"args":[1],"kwargs":{"value":2}}`).Decode(&named); !errors.Is(err, ErrInvalidArgument) {
 		t.Fatalf("the error is %v", err)
 	}
