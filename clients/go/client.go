@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	pb "github.com/millrace/millrace/clients/go/millracepb"
 )
@@ -27,6 +28,8 @@ const (
 	defaultTimeout  = 30 * time.Second
 	receiveBytesMax = 16 << 20
 	retryBytesMax   = 8 << 20 // the largest request is 4 MiB; what is not kept can't be sent again
+	pingAfter       = 20 * time.Second
+	pingTimeout     = 10 * time.Second
 	modulePath      = "github.com/millrace/millrace/clients/go"
 )
 
@@ -157,6 +160,8 @@ func (o *clientOptions) dialOptions() []grpc.DialOption {
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}),
+		// A peer or a path that has died without a word would otherwise be waited for as long as TCP likes.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax), grpc.MaxRetryRPCBufferSize(retryBytesMax)),
 		grpc.WithUserAgent("millrace-go/" + Version()),
 	}

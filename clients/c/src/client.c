@@ -10,7 +10,14 @@
 #include "fault.h"
 #include "service_config.h"
 
-enum { MESSAGE_BYTES_MAX = 8 * 1024 * 1024, RECONNECT_FIRST_MS = 100, RECONNECT_LAST_MS = 3000, CONNECT_MS = 10000 };
+enum {
+  MESSAGE_BYTES_MAX = 8 * 1024 * 1024,
+  RECONNECT_FIRST_MS = 100,
+  RECONNECT_LAST_MS = 3000,
+  CONNECT_MS = 10000,
+  PING_AFTER_MS = 20000,
+  PING_TIMEOUT_MS = 10000,
+};
 
 #ifdef __SANITIZE_THREAD__
 /* The library between is not instrumented: tell the sanitizer that a completion follows its start. */
@@ -54,6 +61,10 @@ static grpc_channel *open_channel(const char *address, const struct tls *tls) {
       /* For this gRPC it is how long an attempt to connect may take, whatever its name says. */
       integer_argument(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS),
       integer_argument(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_LAST_MS),
+      /* A peer or a path that has died without a word would otherwise be waited for as long as TCP likes. */
+      integer_argument(GRPC_ARG_KEEPALIVE_TIME_MS, PING_AFTER_MS),
+      integer_argument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, PING_TIMEOUT_MS),
+      integer_argument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0), /* a long wait has none */
       /* The largest request is 4 MiB; what is not kept can't be sent again. */
       integer_argument(GRPC_ARG_PER_RPC_RETRY_BUFFER_SIZE, MESSAGE_BYTES_MAX),
       /* Each client has a connection of its own, as its owner expects. */

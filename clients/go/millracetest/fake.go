@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/millrace/millrace/clients/go"
@@ -75,7 +76,9 @@ func New(t testing.TB, options ...Option) *Fake {
 	for _, option := range options {
 		option(f)
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(4 << 20))
+	// A client may ping as often as the real server lets it.
+	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second})
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(4<<20), pings)
 	pb.RegisterJobServiceServer(server, &jobService{fake: f})
 	pb.RegisterChainServiceServer(server, &chainService{fake: f})
 	pb.RegisterBatchServiceServer(server, &batchService{fake: f})

@@ -5,7 +5,8 @@ from agent import CLIENTS, TEST_S, AgentError
 from lossy import LossyProxy
 
 from harness import api
-from harness.wait import SOON_S, wait_until
+from harness.server import Server
+from harness.wait import PATIENCE, SOON_S, wait_until
 
 pytestmark = pytest.mark.timeout(TEST_S)
 
@@ -14,6 +15,8 @@ FOR_EVER = 1_000_000
 MANY = 7
 # Three of them are near the largest request that clients send.
 LARGE_BYTES = 1_000_000
+# Clients promise 30.
+NOTICED_S = 45 * PATIENCE
 
 
 @pytest.fixture
@@ -75,6 +78,25 @@ def test_a_server_that_stays_away_is_unavailable(client, start, proxy):
         agent.call("get", id=api.new_id())
     assert refused.value.error["kind"] == "unavailable"
     assert "the connection to" in refused.value.error["message"] and "was lost" in refused.value.error["message"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_server_that_falls_silent_is_unavailable(client, agents, tmp_path):
+    server = Server(tmp_path).start()
+    agent = None
+    try:
+        agent = agents.start(client, "nng", server.target)
+        created = agent.call("create", task="echo")
+        watching = agent.send("watch", id=created["id"], until="succeeded", timeout=3 * NOTICED_S)
+        assert watching.event()["state"] == "pending"
+        server.suspend()
+        with pytest.raises(AgentError) as lost:
+            watching.result(NOTICED_S)
+        assert lost.value.error["kind"] == "unavailable"
+    finally:
+        if agent:
+            agent.kill()
+        server.finish()
 
 
 @pytest.mark.parametrize("transport", ["nng", "grpc"])

@@ -25,6 +25,8 @@ ADDRESS_DEFAULT: Final = "127.0.0.1:7070"
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 RETRY_BYTES_MAX: Final = 8 * 1024 * 1024
 """The largest request is 4 MiB; what is not kept can't be sent again."""
+PING_AFTER_MS: Final = 20_000
+PING_TIMEOUT_MS: Final = 10_000
 _SERVICE_CONFIG: Final = importlib.resources.files("millrace.proto").joinpath("service_config.json").read_text("utf-8")
 SYSTEM: Final = "system"
 _BUNDLES: Final = (
@@ -147,6 +149,11 @@ class Target:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
+            # A peer or a path that has died without a word would otherwise be waited for as long as TCP likes.
+            ("grpc.keepalive_time_ms", PING_AFTER_MS),
+            ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+            ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # gRPC pings to measure, too, and not for us while that is unanswered
+            ("grpc.http2.max_pings_without_data", 0),  # a long wait has none
         )
 
     def credentials(self) -> grpc.ChannelCredentials | None:
