@@ -21,7 +21,7 @@
 
 /* Unpacked requests that may be under way at once, all calls together. */
 #define REQUESTS_BYTES_MAX ((gsize)512 << 20)
-enum { BUSY_RETRY_MS = 500, STOPPING_RETRY_MS = 1000 };
+enum { STOPPING_RETRY_MS = 1000 };
 
 void tag_release(struct tag *tag) {
 #ifdef WITH_THREAD_SANITIZER

@@ -16,6 +16,9 @@
 #include "rpc/grants.h"
 #include "rpc/server.h"
 
+/* When there is no room for a call at the moment. */
+enum { BUSY_RETRY_MS = 500 };
+
 struct call;
 struct health;
 struct reflection;
@@ -50,6 +53,9 @@ struct rpc_server {
   struct hub *hub;
   size_t request_bytes_max;
   size_t stream_backlog_bytes_max;
+  size_t backlogs_bytes_max;
+  size_t answers_bytes_max;
+  int64_t answer_wait_ms;
   grpc_server *server;
   grpc_completion_queue *queue;
   GThread *poller;
@@ -68,6 +74,8 @@ struct rpc_server {
   gint stopping;        /* calls under way are being ended */
   gint closing;         /* and none is taken any more */
   gsize requests_bytes; /* unpacked requests not yet answered */
+  gsize answers_bytes;  /* big answers to unary calls that have not gone out */
+  gsize backlogs_bytes; /* messages of streams that have not */
   pthread_mutex_t lock; /* of what follows */
   pthread_cond_t changed;
   unsigned calls;  /* accepted and not released yet */
@@ -80,6 +88,8 @@ struct rpc_server {
   pthread_mutex_t deferred_lock; /* of what follows */
   struct deferred_list gathered; /* not let go yet */
   struct deferred_list rest;     /* left to the poller: an event is on its way to it */
+  pthread_mutex_t answers_lock;  /* of what follows */
+  GQueue answers;                /* struct unary: those that answers_bytes counts, the oldest first */
 };
 
 /* Answers that become ready together: each is deferred, then all are let go. The first is started by the caller; its completion

@@ -26,14 +26,19 @@
 enum {
   STREAMS_MAX_DEFAULT = 1000, /* calls at a time on one connection */
   STREAM_BACKLOG_BYTES_DEFAULT = 32 << 20,
+  BACKLOGS_BYTES_DEFAULT = 256 << 20,
+  ANSWERS_BYTES_DEFAULT = 256 << 20,
+  ANSWER_WAIT_MS_DEFAULT = 60 * 1000,
   TRANSPORT_BYTES_MAX = 512 << 20, /* what libgrpc may hold for all connections */
   HANDSHAKE_TIMEOUT_MS = 5000,
   IDLE_MS_MAX = 15 * 60 * 1000, /* a connection without calls is closed; its client makes a new one when it needs one */
   KEEPALIVE_MS = 30 * 1000,     /* a peer that is silent for so long is asked whether it lives */
   KEEPALIVE_TIMEOUT_MS = 10 * 1000,
-  CLIENT_PING_INTERVAL_MIN_MS = 5000,  /* clients that ask more often are sent away */
-  HANG_UP_MS = 5000,                   /* for connections to notice that they are closed */
-  CALLS_POSTED = 16,                   /* per route, ahead of their arrival */
+  CLIENT_PING_INTERVAL_MIN_MS = 5000, /* clients that ask more often are sent away */
+  HANG_UP_MS = 5000,                  /* for connections to notice that they are closed */
+  CALLS_POSTED = 16,                  /* per route, ahead of their arrival */
+  EVENTS_BETWEEN_LOOKS = 1024,        /* for answers that nobody reads; sooner when there are fewer events: */
+  LOOKS_PER_WAIT = 12,
   STANDARD_ROUTES = 6 + SCALER_ROUTES, /* Attach, health, reflection, KEDA, and the rest of the world */
 };
 
@@ -227,7 +232,12 @@ enum status rpc_server_open(const struct rpc_options *options, struct rpc_server
   server->request_bytes_max = options->request_bytes_max ? options->request_bytes_max : REQUEST_BYTES_MAX;
   server->stream_backlog_bytes_max =
       options->stream_backlog_bytes_max ? options->stream_backlog_bytes_max : STREAM_BACKLOG_BYTES_DEFAULT;
+  server->backlogs_bytes_max = options->backlogs_bytes_max ? options->backlogs_bytes_max : BACKLOGS_BYTES_DEFAULT;
+  server->answers_bytes_max = options->answers_bytes_max ? options->answers_bytes_max : ANSWERS_BYTES_DEFAULT;
+  server->answer_wait_ms = options->answer_wait_ms ? options->answer_wait_ms : ANSWER_WAIT_MS_DEFAULT;
   pthread_mutex_init(&server->lock, NULL);
+  pthread_mutex_init(&server->answers_lock, NULL);
+  g_queue_init(&server->answers);
   call_init_deferred(server);
   pthread_cond_init(&server->changed, NULL);
   g_queue_init(&server->lasting);
@@ -251,12 +261,24 @@ uint16_t rpc_server_port(const struct rpc_server *server, size_t index) {
 
 /* ---- running ---- */
 
+static gpr_timespec next_look(const struct rpc_server *server) {
+  gpr_timespec wait = gpr_time_from_millis(server->answer_wait_ms / LOOKS_PER_WAIT, GPR_TIMESPAN);
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), wait);
+}
+
 static gpointer poll_queue(gpointer context) {
   struct rpc_server *server = context;
-  for (;;) {
-    grpc_event event = grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+  gpr_timespec look = next_look(server);
+  for (unsigned events = 1;; events++) {
+    grpc_event event = grpc_completion_queue_next(server->queue, look, NULL);
     if (event.type == GRPC_QUEUE_SHUTDOWN)
       return NULL;
+    if (event.type == GRPC_QUEUE_TIMEOUT || events % EVENTS_BETWEEN_LOOKS == 0) {
+      unary_end_unread(server);
+      look = next_look(server);
+    }
+    if (event.type == GRPC_QUEUE_TIMEOUT)
+      continue;
     struct tag *tag = event.tag;
     tag_acquire(tag);
     tag->ready(tag, event.success != 0);
@@ -389,6 +411,7 @@ void rpc_server_free(struct rpc_server *server) {
   g_free(server->ports);
   pthread_mutex_destroy(&server->lock);
   pthread_mutex_destroy(&server->deferred_lock);
+  pthread_mutex_destroy(&server->answers_lock);
   pthread_cond_destroy(&server->changed);
   struct secure *secure = server->secure;
   g_free(server);

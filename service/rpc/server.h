@@ -41,6 +41,9 @@ struct rpc_options {
   unsigned streams_max;             /* per connection; 0: 1,000 */
   uint32_t messages_per_second_max; /* from one address; 0: any number */
   size_t stream_backlog_bytes_max;  /* unsent on one stream before it is ended; 0: 32 MiB */
+  size_t backlogs_bytes_max;        /* unsent on all streams; 0: 256 MiB */
+  size_t answers_bytes_max;         /* big answers to unary calls that are not read; 0: 256 MiB */
+  int64_t answer_wait_ms;           /* how long such an answer may wait for its reader; 0: 60,000 */
 };
 
 enum status rpc_server_open(const struct rpc_options *options, struct rpc_server **out_server, struct error *error) STATUS_CHECK;

@@ -5,6 +5,10 @@
 
 #define OWNER(tag, member) ((struct stream *)((char *)(tag)-offsetof(struct stream, member)))
 
+enum {
+  ROOM_BYTES = 64 << 10, /* each stream's own, however much the others hold */
+};
+
 static void start(struct stream *stream, const grpc_op *operations, size_t count, struct tag *tag) {
   stream_ref(stream);
   call_start(&stream->call, operations, count, tag);
@@ -33,18 +37,34 @@ static void pump(struct stream *stream) {
   }
 }
 
+static void count_bytes(struct stream *stream, gssize bytes) {
+  stream->queue_bytes += (size_t)bytes;
+  g_atomic_pointer_add(&stream->call.route->server->backlogs_bytes, bytes);
+}
+
 static void drop_queue(struct stream *stream) {
   grpc_byte_buffer *message;
   while ((message = g_queue_pop_head(&stream->queue)))
     grpc_byte_buffer_destroy(message);
-  stream->queue_bytes = stream->sending_bytes;
+  count_bytes(stream, -(gssize)(stream->queue_bytes - stream->sending_bytes));
+}
+
+/* Is there room for a message, on this stream and among all? */
+static bool has_room(const struct stream *stream, size_t bytes) {
+  const struct rpc_server *server = stream->call.route->server;
+  if (stream->queue_bytes == 0)
+    return true;
+  if (bytes > server->stream_backlog_bytes_max - MIN(server->stream_backlog_bytes_max, stream->queue_bytes))
+    return false;
+  return stream->queue_bytes + bytes <= ROOM_BYTES ||
+         (gsize)g_atomic_pointer_get(&server->backlogs_bytes) + bytes <= server->backlogs_bytes_max;
 }
 
 static void message_sent(struct tag *tag, bool ok) {
   struct stream *stream = OWNER(tag, sent);
   pthread_mutex_lock(&stream->lock);
   stream->sending = false;
-  stream->queue_bytes -= stream->sending_bytes;
+  count_bytes(stream, -(gssize)stream->sending_bytes);
   stream->sending_bytes = 0;
   if (ok)
     pump(stream);
@@ -146,17 +166,16 @@ void stream_read(struct stream *stream) {
 
 bool stream_send(struct stream *stream, grpc_byte_buffer *take_message) {
   size_t bytes = grpc_byte_buffer_length(take_message);
-  size_t bytes_max = stream->call.route->server->stream_backlog_bytes_max;
   bool fits = true;
   bool taken = false;
   pthread_mutex_lock(&stream->lock);
   if (!stream->over && !stream->ending) {
-    fits = stream->queue_bytes == 0 || bytes <= bytes_max - MIN(bytes_max, stream->queue_bytes);
+    fits = has_room(stream, bytes);
     taken = fits;
   }
   if (taken) {
     g_queue_push_tail(&stream->queue, take_message);
-    stream->queue_bytes += bytes;
+    count_bytes(stream, (gssize)bytes);
     pump(stream);
   }
   pthread_mutex_unlock(&stream->lock);

@@ -55,8 +55,8 @@ void stream_ref(struct stream *stream);
 void stream_unref(struct stream *stream);
 /* Asks for the next message; only when none is asked for. */
 void stream_read(struct stream *stream);
-/* Queues a message. False: more than the server's stream_backlog_bytes_max would wait (an empty queue takes any message); nothing
- * is queued. After the end it takes and forgets. */
+/* Queues a message. False: more than the server's stream_backlog_bytes_max would wait, or more than its backlogs_bytes_max with
+ * all other streams (an empty queue takes any message); nothing is queued. After the end it takes and forgets. */
 bool stream_send(struct stream *stream, grpc_byte_buffer *take_message);
 /* Waits until at most so many bytes wait to go out. False: the call ends, or nothing went out for `wait_ms`. Not from an event.
  */

@@ -5,6 +5,9 @@
 #include "rpc/codec.h"
 #include "rpc/status.h"
 
+/* What is smaller weighs no more than the call itself, of which a connection may have so many. */
+enum { BIG_ANSWER_BYTES = 16 << 10 };
+
 /* A call that only reads or writes learns that its caller has left together with its answer: one batch. One that may wait for
  * long watches out for that from the start, at the price of a second batch. */
 struct unary {
@@ -17,6 +20,9 @@ struct unary {
   struct deferred start;
   int cancelled;
   unsigned outstanding; /* tags not ready yet, counted before they can be; the poller's alone */
+  gsize answer_bytes;   /* counted among server->answers_bytes; 0: the answer is not big */
+  GList link;           /* among server->answers; data NULL: not there */
+  gint64 answered_us;   /* monotonic: since when it is there */
 };
 
 /* WaitJob and its like: their request has a time-out of its own. */
@@ -30,9 +36,66 @@ static grpc_op recv_close(struct unary *unary) {
   return operation;
 }
 
+/* A peer may open calls and read nothing: what waits for it in libgrpc is limited. Answers that are smaller than their requests,
+ * which are counted for as long, need no room: a create that is done must not be refused. */
+static enum status count_answer(struct unary *unary, struct error *error) {
+  struct rpc_server *server = unary->call.route->server;
+  gsize bytes = grpc_byte_buffer_length(unary->message);
+  if (bytes < BIG_ANSWER_BYTES)
+    return STATUS_OK;
+  gsize all = (gsize)g_atomic_pointer_add(&server->answers_bytes, (gssize)bytes) + bytes;
+  unary->answer_bytes = bytes;
+  if (all <= server->answers_bytes_max || bytes <= unary->intake.bytes)
+    return STATUS_OK;
+  g_atomic_pointer_add(&server->answers_bytes, -(gssize)bytes);
+  unary->answer_bytes = 0;
+  error_set(error, STATUS_RESOURCE_EXHAUSTED, NULL,
+            "the server is busy: the answers that callers have not read yet take more than %zu MiB; ask again",
+            server->answers_bytes_max >> 20);
+  error->retry_after_ms = BUSY_RETRY_MS;
+  return STATUS_RESOURCE_EXHAUSTED;
+}
+
+static void wait_for_reader(struct unary *unary) {
+  struct rpc_server *server = unary->call.route->server;
+  unary->link.data = unary;
+  unary->answered_us = g_get_monotonic_time();
+  pthread_mutex_lock(&server->answers_lock);
+  g_queue_push_tail_link(&server->answers, &unary->link);
+  pthread_mutex_unlock(&server->answers_lock);
+}
+
+/* Called with the lock held. */
+static void wait_no_more(struct rpc_server *server, struct unary *unary) {
+  g_queue_unlink(&server->answers, &unary->link);
+  unary->link.data = NULL;
+}
+
+static void answer_has_gone(struct unary *unary) {
+  struct rpc_server *server = unary->call.route->server;
+  g_atomic_pointer_add(&server->answers_bytes, -(gssize)unary->answer_bytes);
+  pthread_mutex_lock(&server->answers_lock);
+  if (unary->link.data)
+    wait_no_more(server, unary);
+  pthread_mutex_unlock(&server->answers_lock);
+}
+
+void unary_end_unread(struct rpc_server *server) {
+  gint64 since_us = g_get_monotonic_time() - server->answer_wait_ms * 1000;
+  pthread_mutex_lock(&server->answers_lock);
+  struct unary *oldest;
+  while ((oldest = g_queue_peek_head(&server->answers)) && oldest->answered_us <= since_us) {
+    wait_no_more(server, oldest);
+    grpc_call_cancel_with_status(oldest->call.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "nobody has read the answer in time", NULL);
+  }
+  pthread_mutex_unlock(&server->answers_lock);
+}
+
 static void tag_done(struct unary *unary) {
   if (--unary->outstanding > 0)
     return;
+  if (unary->answer_bytes > 0)
+    answer_has_gone(unary);
   intake_close(unary->call.route->server, &unary->intake);
   status_trailer_fini(&unary->trailer);
   call_release(&unary->call);
@@ -57,6 +120,8 @@ static void start_answer(struct unary *unary) {
   grpc_op operations[4] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
   size_t count = 1;
   grpc_byte_buffer *message = unary->message;
+  if (unary->answer_bytes > 0)
+    wait_for_reader(unary);
   if (message) {
     operations[count] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE};
     operations[count++].data.send_message.send_message = message;
@@ -74,7 +139,13 @@ static void start_deferred(struct deferred *deferred) {
 }
 
 static void make_answer(struct unary *unary, const struct error *error, const ProtobufCMessage *response) {
+  struct error no_room;
   unary->message = error ? NULL : codec_pack(response);
+  if (unary->message && count_answer(unary, &no_room)) {
+    grpc_byte_buffer_destroy(unary->message);
+    unary->message = NULL;
+    error = &no_room;
+  }
   status_trailer_init(&unary->trailer, error);
 }
 

@@ -9,4 +9,7 @@
 /* Fills in how the route (its method is set) takes calls. */
 void unary_route(struct route *route);
 
+/* Ends the calls whose big answers nobody has read for too long. On the poller's thread. */
+void unary_end_unread(struct rpc_server *server);
+
 #endif

@@ -15,7 +15,7 @@ import time
 
 import pytest
 import websockets
-from harness import api, http2
+from harness import api, http2, monitor
 from harness.api import Client, fails
 from harness.http2 import Connection, frame
 from harness.tools import millrace
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.timeout(900)
 
 LIST_QUEUES = "/millrace.v1.QueueService/ListQueues"
 ATTACH = "/millrace.v1.WorkerService/Attach"
+GET_JOB = "/millrace.v1.JobService/GetJob"
+WATCH_JOBS = "/millrace.v1.JobService/WatchJobs"
 MIB = 1 << 20
 
 
@@ -602,3 +604,63 @@ def test_an_idle_attacker_who_answers_nothing_is_no_burden(attacked):
         for _ in range(500):
             connection.call(LIST_QUEUES)
         assert is_serving(attacked)
+
+
+def open_unread(server, path, request, count):
+    """A connection with so many calls, on which no answer may be sent: the window is 0."""
+    connection = Connection(server.ports["grpc"], greet=False)
+    connection.send(http2.PREFACE, frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
+    for _ in range(count):
+        connection.call(path, request.SerializeToString())
+    return connection
+
+
+def wait_for_ends(connection, count):
+    """So many streams have ended: with nothing but headers, which need no window, or by a reset."""
+    ended, last = set(), time.monotonic() + 2 * SOON_S
+    while len(ended) < count:
+        seen = connection.read()
+        assert seen, "the connection has ended"
+        assert time.monotonic() < last, f"only {len(ended)} streams have ended"
+        kind, flags, stream, _ = seen
+        if kind == http2.RST_STREAM or (kind == http2.HEADERS and flags & http2.END_STREAM):
+            ended.add(stream)
+
+
+def test_answers_that_nobody_reads_are_bounded(make_server):
+    """900 of 2 MiB each: beyond 256 MiB they are refused, and everybody else is served. What the engine fetches for those that are
+    refused takes its memory for a moment, too, and malloc keeps much of it."""
+    server = make_server()
+    job = server.client.create(payload=api.Payload(data=b"x" * (2 * MIB - 1000)))
+    request = api.GetJobRequest(id=job.id)
+    before = server.memory_kib()
+    with open_unread(server, GET_JOB, request, 900) as connection:
+        wait_for_ends(connection, 900 - 128)
+        assert SANITIZED or server.memory_kib() - before < 1024 * 1024
+        assert is_serving(server)
+        server.client.create()
+        with fails("RESOURCE_EXHAUSTED", text="not read"):
+            server.client.GetJob(request)
+
+    def is_answered():
+        try:
+            return server.client.job(job.id).id == job.id
+        except api.Failure as failure:
+            assert failure.code == "RESOURCE_EXHAUSTED"
+            return False
+
+    wait_until(is_answered, "there is room again")
+
+
+def test_watches_that_nobody_reads_are_bounded(make_server):
+    """700 of them, and 200 jobs whose events take 5 kB: beyond 256 MiB of all, whoever is behind is ended."""
+    server = make_server()
+    before = server.memory_kib()
+    labels = {f"key-{at}": "v" * 250 for at in range(16)}
+    with open_unread(server, WATCH_JOBS, api.WatchJobsRequest(filter=api.JobFilter(tasks=["t"])), 700) as connection:
+        wait_until(lambda: monitor.metrics(server)["millrace_watches"] == 700, "all of them watch")
+        for _ in range(20):
+            server.client.create_many([api.JobSpec(task="t", labels=labels)] * 10)
+        wait_for_ends(connection, 100)
+        assert SANITIZED or server.memory_kib() - before < 1024 * 1024
+        assert is_serving(server)

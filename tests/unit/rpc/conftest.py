@@ -35,8 +35,8 @@ def wait_until(fact, what):
 class Server:
     """A running rpc_test_server."""
 
-    def __init__(self, grace_ms=5000, serving=True):
-        self.process = subprocess.Popen([os.environ["RPC_TEST_SERVER"], str(grace_ms)], stdout=subprocess.PIPE)
+    def __init__(self, grace_ms=5000, serving=True, answer_wait_ms=0):
+        self.process = subprocess.Popen([os.environ["RPC_TEST_SERVER"], str(grace_ms), str(answer_wait_ms)], stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())
         self.target = f"127.0.0.1:{self.port}"
         self.channels = []

@@ -99,6 +99,61 @@ def test_large_answer(server):
     assert len(answer.job.task) == 3 * 1024 * 1024
 
 
+def get_job(length):
+    """The request that is answered by so many bytes."""
+    return message("GetJobRequest")(id=str(length))
+
+
+def unread(server, count):
+    """Calls whose answers of a MiB are not read before somebody iterates, nor by the client's own window."""
+    channel = server.connect(("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
+    stub = channel.unary_stream("/millrace.v1.JobService/GetJob")
+    return [stub(get_job(1 << 20).SerializeToString()) for _ in range(count)]
+
+
+def test_answers_that_nobody_reads_are_limited(server):
+    calls = unread(server, 40)
+    wait_until(lambda: sum(not call.is_active() for call in calls) >= 25, "all beyond 16 MiB to be refused")
+    kept = [call for call in calls if call.is_active()]
+    assert len(kept) == 15
+    assert {call.code() for call in calls if call not in kept} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    error = fails(server.call, "GetJob", get_job(1 << 20))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "not read" in error.details() and "RetryInfo" in details(error)[1]
+    assert len(server.call("GetJob", get_job(1 << 10)).job.task) == 1 << 10
+    long_id = "x" * (1 << 20)  # its answer is no bigger than what asks for it
+    assert server.create(id=long_id).job.id == long_id
+    assert all(len(next(call)) > 1 << 20 for call in kept)
+    assert len(server.call("GetJob", get_job(1 << 20)).job.task) == 1 << 20
+
+
+def is_answered(server, length):
+    """By a big answer, at the moment."""
+    try:
+        return len(server.call("GetJob", get_job(length)).job.task) == length
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return False
+
+
+def outcome(call):
+    """Of a call that is read at last: what its error says."""
+    try:
+        list(call)
+        return ""
+    except grpc.RpcError as error:
+        return error.details()
+
+
+def test_who_does_not_read_an_answer_loses_the_call():
+    server = Server(answer_wait_ms=4000)
+    calls = unread(server, 40)
+    wait_until(lambda: not all(call.is_active() for call in calls), "one that finds no room")
+    wait_until(lambda: is_answered(server, 1 << 20), "room, though nobody has read")
+    assert "nobody has read the answer in time" in {outcome(call) for call in calls}
+    server.close()
+
+
 def test_gzip(server):
     request = message("CreateJobRequest")(job={"id": "a", "task": "t", "payload": {"data": b"x" * 100_000}})
     assert server.call("CreateJob", request, compression=grpc.Compression.Gzip).job.id == "a"
