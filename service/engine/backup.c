@@ -27,6 +27,29 @@ struct backup {
 
 typedef Millrace__V1__StreamBackupResponse part_message;
 
+/* ---- threads ---- */
+
+static bool side_thread_runs(const struct side_thread *side) {
+  return __atomic_load_n(&side->runs, __ATOMIC_ACQUIRE);
+}
+
+/* By itself: the next one may begin. */
+static void side_thread_ends(struct side_thread *side) {
+  __atomic_store_n(&side->runs, false, __ATOMIC_RELEASE);
+}
+
+static void side_thread_join(struct side_thread *side) {
+  if (side->thread)
+    g_thread_join(side->thread);
+  side->thread = NULL;
+}
+
+static void side_thread_start(struct side_thread *side, const char *name, GThreadFunc run, gpointer take_data) {
+  side_thread_join(side); /* the one before has ended */
+  __atomic_store_n(&side->runs, true, __ATOMIC_RELEASE);
+  side->thread = g_thread_new(name, run, take_data);
+}
+
 /* ---- the directory ---- */
 
 /* A flat one. */
@@ -158,16 +181,38 @@ static gpointer backup_thread(gpointer data) {
   request_finish(backup->request, status == STATUS_OK ? NULL : &error, NULL);
   request_unref(backup->request);
   g_free(backup);
-  __atomic_store_n(&engine->backup_runs, false, __ATOMIC_RELEASE);
+  side_thread_ends(&engine->backup);
+  return NULL;
+}
+
+/* ---- checkpoints ---- */
+
+struct checkpoint {
+  struct engine *engine;
+  struct request *request; /* the engine's reference */
+  char *path;
+};
+
+static gpointer checkpoint_thread(gpointer data) {
+  struct checkpoint *checkpoint = data;
+  struct engine *engine = checkpoint->engine;
+  struct error error;
+  Millrace__V1__CheckpointResponse response = MILLRACE__V1__CHECKPOINT_RESPONSE__INIT;
+  enum status status = store_checkpoint(engine->store, checkpoint->path, &error);
+  response.path = checkpoint->path;
+  side_thread_ends(&engine->checkpoint); /* before the answer: whoever has that may ask for the next */
+  request_finish(checkpoint->request, status == STATUS_OK ? NULL : &error, status == STATUS_OK ? &response.base : NULL);
+  request_unref(checkpoint->request);
+  g_free(checkpoint->path);
+  g_free(checkpoint);
   return NULL;
 }
 
 /* ---- the engine's side ---- */
 
 void backup_stop(struct engine *engine) {
-  if (engine->backup)
-    g_thread_join(engine->backup);
-  engine->backup = NULL;
+  side_thread_join(&engine->backup);
+  side_thread_join(&engine->checkpoint);
 }
 
 void stream_backup_apply(struct turn *turn, struct request *request) {
@@ -176,14 +221,37 @@ void stream_backup_apply(struct turn *turn, struct request *request) {
     reply_failure(turn, request, STATUS_FAILED_PRECONDITION, NULL, "this server's store can't be backed up");
     return;
   }
-  if (__atomic_load_n(&engine->backup_runs, __ATOMIC_ACQUIRE)) {
+  if (side_thread_runs(&engine->backup)) {
     reply_failure(turn, request, STATUS_RESOURCE_EXHAUSTED, NULL, "a backup is under way already; take one at a time");
     return;
   }
-  backup_stop(engine); /* the one before has ended */
   struct backup *backup = g_new0(struct backup, 1);
   backup->engine = engine;
   backup->request = request;
-  __atomic_store_n(&engine->backup_runs, true, __ATOMIC_RELEASE);
-  engine->backup = g_thread_new("backup", backup_thread, backup);
+  side_thread_start(&engine->backup, "backup", backup_thread, backup);
+}
+
+void checkpoint_apply(struct turn *turn, struct request *request) {
+  const Millrace__V1__CheckpointRequest *message = (const void *)request->message;
+  struct engine *engine = turn->engine;
+  if (!engine->options.checkpoint_directory) {
+    reply_failure(turn, request, STATUS_FAILED_PRECONDITION, NULL, "the server was started without --checkpoint-dir");
+    return;
+  }
+  if (side_thread_runs(&engine->checkpoint)) {
+    reply_failure(turn, request, STATUS_RESOURCE_EXHAUSTED, NULL, "a checkpoint is being made already; make one at a time");
+    return;
+  }
+  char *path = g_build_filename(engine->options.checkpoint_directory, message->name, NULL);
+  if (g_file_test(path, G_FILE_TEST_EXISTS)) {
+    reply_failure(turn, request, STATUS_ALREADY_EXISTS, "name", "the checkpoint '%s' exists already; use another name",
+                  message->name);
+    g_free(path);
+    return;
+  }
+  struct checkpoint *checkpoint = g_new0(struct checkpoint, 1);
+  checkpoint->engine = engine;
+  checkpoint->request = request;
+  checkpoint->path = path;
+  side_thread_start(&engine->checkpoint, "checkpoint", checkpoint_thread, checkpoint);
 }

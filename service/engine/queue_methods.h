@@ -18,6 +18,5 @@ void list_workers_apply(struct turn *turn, struct request *request);
 void quiet_worker_apply(struct turn *turn, struct request *request);
 
 void get_server_info_apply(struct turn *turn, struct request *request);
-void checkpoint_apply(struct turn *turn, struct request *request);
 
 #endif

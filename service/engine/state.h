@@ -261,6 +261,12 @@ struct slice_work {
   void (*free)(struct slice_work *work);
 };
 
+/* Something that takes long, on a thread of its own. */
+struct side_thread {
+  GThread *thread; /* NULL: there was none */
+  bool runs;       /* atomic */
+};
+
 struct compaction {
   GThread *thread;  /* NULL: none, or joined */
   bool working;     /* atomic */
@@ -322,10 +328,10 @@ struct engine {
   size_t active_lanes[PRIORITIES];
   bool disk_low;
   bool retention_due;
-  bool unparking;       /* a slice looks at all concurrency keys */
-  bool unpark_again;    /* ... and begins anew when it is through */
-  GThread *backup;      /* NULL: there was none */
-  bool backup_runs;     /* atomic */
+  bool unparking;    /* a slice looks at all concurrency keys */
+  bool unpark_again; /* ... and begins anew when it is through */
+  struct side_thread backup;
+  struct side_thread checkpoint;
   unsigned job_lines;   /* logged in this second */
   guint retention_next; /* queue looked at next */
   struct compaction compaction;

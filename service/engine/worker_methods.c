@@ -233,27 +233,3 @@ void get_server_info_apply(struct turn *turn, struct request *request) {
   response->now = timestamp_new(arena, turn->now_ms);
   reply(turn, request, response);
 }
-
-void checkpoint_apply(struct turn *turn, struct request *request) {
-  const Millrace__V1__CheckpointRequest *message = (const void *)request->message;
-  struct engine *engine = turn->engine;
-  struct error error;
-  if (!engine->options.checkpoint_directory) {
-    reply_failure(turn, request, STATUS_FAILED_PRECONDITION, NULL, "the server was started without --checkpoint-dir");
-    return;
-  }
-  char *path = arena_printf(turn->arena, "%s/%s", engine->options.checkpoint_directory, message->name);
-  if (g_file_test(path, G_FILE_TEST_EXISTS)) {
-    reply_failure(turn, request, STATUS_ALREADY_EXISTS, "name", "the checkpoint '%s' exists already; use another name",
-                  message->name);
-    return;
-  }
-  if (store_checkpoint(engine->store, path, &error) != STATUS_OK) {
-    reply_error(turn, request, &error);
-    return;
-  }
-  Millrace__V1__CheckpointResponse *response =
-      MESSAGE(turn->arena, Millrace__V1__CheckpointResponse, millrace__v1__checkpoint_response__descriptor);
-  response->path = path;
-  reply(turn, request, response);
-}

@@ -226,7 +226,7 @@ void harness_check_store(struct harness *harness) {
 }
 
 void harness_open_with(struct harness *harness, const struct engine_options *wanted) {
-  *harness = (struct harness){.store = store_open_memory(), .arena = arena_new(0)};
+  *harness = (struct harness){.store = wanted->store ? wanted->store : store_open_memory(), .arena = arena_new(0)};
   struct engine_options options = *wanted;
   options.store = harness->store;
   options.transport.send = drop_bytes;

@@ -32,7 +32,7 @@ struct harness {
 };
 
 void harness_open(struct harness *harness);
-/* With options of the test's own, apart from the store and transport.send. */
+/* With options of the test's own, apart from transport.send; a store is then the harness's, NULL: in memory. */
 void harness_open_with(struct harness *harness, const struct engine_options *options);
 /* Without threads: its turns are those of the calls, and its clock stands still but for harness_pass. */
 void harness_open_stepped(struct harness *harness);
