@@ -11,6 +11,7 @@
  * message counts. */
 #include "store/backend.h"
 #include "store/durable.h"
+#include "store/kept.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -420,10 +421,12 @@ static enum status refuse_loss(struct error *error, const char *directory, const
   if (missing > 0) {
     g_snprintf(number, sizeof number, "%" G_GUINT64_FORMAT, missing);
   }
+  g_autofree char *kept = kept_find(directory);
   error_set(error, STATUS_DATA_LOSS, "directory",
             "The store in %s %s. Restore the whole directory from a copy, or go on with what is there: "
-            "millrace repair --accept-loss %s",
-            directory, what, directory);
+            "millrace repair --accept-loss %s%s%s",
+            directory, what, directory, kept != NULL ? ". As it was before it was opened it is kept in " : "",
+            kept != NULL ? kept : "");
   return error_reason(error, reason, number);
 }
 
@@ -554,14 +557,19 @@ static enum status rocks_open(struct rocks *rocks, const struct store_options *w
   if (status != STATUS_OK) {
     return status;
   }
+  bool kept = false;
   if (!wanted->read_only) {
     status = durable_prepare(wanted->directory, error);
+    kept = status == STATUS_OK && kept_make(wanted->directory);
   }
   if (status == STATUS_OK) {
     status = rocks_open_families(rocks, wanted, error);
   }
   if (status == STATUS_OK) {
     status = check_recovered(rocks, durable, error);
+  }
+  if (!wanted->read_only && (status == STATUS_OK || (kept && status != STATUS_DATA_LOSS))) {
+    kept_remove(wanted->directory);
   }
   if (status == STATUS_OK && !wanted->read_only) {
     /* Recovery has moved the log into synced tables. */

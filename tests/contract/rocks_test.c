@@ -219,6 +219,55 @@ static void test_flipped_bit_is_noticed(void **state) {
   damage_log(*state, flip_bit);
 }
 
+/* What lies behind the damage outlives the open that was refused for it. */
+static void test_a_refused_store_is_kept_as_it_was(void **state) {
+  const char *directory = *state;
+  fill_and_kill(directory);
+  g_autofree char *path = find_log(directory, true);
+  g_autofree char *kept = g_build_filename(directory, "before-recovery", NULL);
+  flip_bit(path);
+  assert_refused(directory, true, "WRITES_MISSING");
+  assert_int_not_equal(access(kept, F_OK), 0); /* reading changes nothing */
+  for (int i = 0; i < 2; i++) {
+    struct store *refused = NULL;
+    struct error error = {0};
+    assert_int_equal(try_open(directory, false, false, &refused, &error), STATUS_DATA_LOSS);
+    assert_non_null(strstr(error.message, kept));
+  }
+  char *elsewhere = g_strconcat(directory, "-elsewhere", NULL);
+  assert_int_equal(rename(kept, elsewhere), 0);
+  g_autofree char *log = find_log(elsewhere, true);
+  flip_bit(log); /* the disk reads better today */
+  struct store *store = rocks_open(elsewhere);
+  assert_int_equal(count_rows(store, FAMILY_JOBS), BATCHES);
+  store_close(store);
+  directory_remove(elsewhere);
+}
+
+static void assert_nothing_kept(const char *directory) {
+  g_autofree char *kept = g_build_filename(directory, "before-recovery", NULL);
+  assert_int_not_equal(access(kept, F_OK), 0);
+}
+
+static void test_nothing_is_kept_of_a_store_that_opens(void **state) {
+  const char *directory = *state;
+  fill_and_kill(directory);
+  struct store *store = rocks_open(directory);
+  assert_nothing_kept(directory);
+  struct store *second = NULL;
+  struct error error = {0};
+  assert_int_equal(try_open(directory, false, false, &second, &error), STATUS_FAILED_PRECONDITION); /* in use */
+  assert_nothing_kept(directory);
+  assert_ok(store_sync(store, write_put(store, FAMILY_META, "a", "1"), &error), error);
+  store_close(store);
+  g_autofree char *path = find_log(directory, true);
+  remove_file(path);
+  assert_refused(directory, false, "WRITES_MISSING");
+  assert_ok(try_open(directory, true, false, &store, &error), error);
+  assert_nothing_kept(directory);
+  store_close(store);
+}
+
 static void test_truncated_log_is_noticed(void **state) {
   damage_log(*state, halve);
 }
@@ -513,6 +562,8 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       TEST(test_kill_loses_nothing_synced),
       TEST(test_flipped_bit_is_noticed),
+      TEST(test_a_refused_store_is_kept_as_it_was),
+      TEST(test_nothing_is_kept_of_a_store_that_opens),
       TEST(test_truncated_log_is_noticed),
       TEST(test_deleted_log_is_noticed),
       TEST(test_deleted_older_log_is_noticed),
