@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gRPC's listener dies of one EMFILE, nng's spins on it, neither counts connections, nng waits for a request head for ever, takes
  * any number of headers and walks through all of them for each. Both accept through functions of the C library: `accept4` (gRPC)
- * and `accept` (nng); and nng reads by `readv` alone, and from mbedTLS by `mbedtls_ssl_read`. Those defined here take their
- * place: they take what waits, close at once what is too much, never tell of a lack of descriptors, and read no more than the
- * allowance.
+ * and `accept` (nng); and nng reads by `readv` alone, and what was encrypted as tls_reads.h tells. Those defined here take their
+ * place: they take what waits, close at once what is too much, never tell of a lack of descriptors, read no more than the
+ * allowance, and keep from nng what it can't bear.
  *
  * Descriptors are given lowest first: one numbered n means that n are open, which is how the reserve is kept without knowing who
  * uses the others. The table is swept once a second and when a limit seems reached.
@@ -15,7 +15,6 @@
  */
 #include "workers/guard.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -33,6 +32,7 @@
 
 #include "core/limits.h"
 #include "workers/connections.h"
+#include "workers/tls_reads.h"
 
 enum {
   DESCRIPTORS_RESERVED_MIN = 64,  /* for the store and all else that opens files */
@@ -57,8 +57,9 @@ static struct {
   int fd_max;             /* accepted ones from here on are refused */
   int spare;              /* given up for a moment to refuse when there is no other; -1: gone */
   struct connections *connections;
-  bool hung_up; /* gRPC's are not wanted any more */
-  int bars;     /* more than 0: no new one is wanted on the workers' port */
+  bool knows_tls; /* mbedTLS is there: whatever is encrypted has a reader */
+  bool hung_up;   /* gRPC's are not wanted any more */
+  int bars;       /* more than 0: no new one is wanted on the workers' port */
 } guard = {.mutex = PTHREAD_MUTEX_INITIALIZER, .stops = PTHREAD_COND_INITIALIZER, .spare = -1};
 
 static void nap(int64_t ms) {
@@ -190,11 +191,14 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
 
 /* ---- reading ----
  * nng reads the two bytes that begin a frame by themselves: by readv, or from mbedTLS, whose mbedtls_ssl_read then calls nng for
- * more of the connection, and nng readv. That is how it is learnt whose frames those are. With another TLS library only bytes are
- * charged. */
+ * more of the connection, and nng readv. That is how it is learnt whose frames those are, by the first call already: nothing was
+ * read before it. With another TLS library only bytes are charged.
+ *
+ * nng 1.5 decodes a path that ends in %XX beyond its end, into whatever lies behind it. No path of ours has a percent sign. So
+ * nng gets none from a stranger, of whom it reads nothing but heads: frames are read only once their worker is welcome, and no
+ * client sends any before it was answered. */
 
 enum { FRAME_HEAD_BYTES = 2 };
-static _Thread_local const void *reading_tls; /* in whose mbedtls_ssl_read this thread is */
 
 /* Shuts it both ways: one that can only not be read from any more goes unnoticed while its peer keeps sending. Nothing more of it
  * is read, not even what has arrived. `fd` is its descriptor or a copy. */
@@ -244,7 +248,7 @@ static size_t readable_bytes(int fd) {
       settle_worker(connection);
     else if (is_low)
       settle_stranger(connection);
-    connections_set_reader(guard.connections, connection, reading_tls);
+    connections_set_reader(guard.connections, connection, tls_reads_for());
     most = connection->is_shut ? 0 : (size_t)MAX(connection->allowance.left, 0);
     if (most == 0 && !connection->is_shut) {
       forgo_farewell(fd);
@@ -255,15 +259,33 @@ static size_t readable_bytes(int fd) {
   return most;
 }
 
-/* Charges a read for `asked` that got `length` bytes. The reader holds the descriptor open: it is still the same connection,
- * unless the table has forgotten it. */
-static void charge(int fd, size_t asked, const uint8_t *bytes, size_t length) {
+static void replace_percent_signs(const struct iovec *parts, size_t length) {
+  for (; length > 0; parts++) {
+    uint8_t *bytes = parts->iov_base;
+    size_t count = MIN(parts->iov_len, length);
+    for (size_t i = 0; i < count; i++)
+      bytes[i] = bytes[i] == '%' ? '_' : bytes[i];
+    length -= count;
+  }
+}
+
+/* Once for all bytes that nng gets to see, decrypted ones if they were encrypted, of which it asked for `asked`. */
+static void inspect(struct connection *connection, size_t asked, const struct iovec *parts, size_t length) {
+  if (asked <= FRAME_HEAD_BYTES)
+    allowance_charge_frame(&connection->allowance, *(const uint8_t *)parts->iov_base);
+  if (guard.knows_tls && !connection->is_welcome && !connection->is_rpc)
+    replace_percent_signs(parts, length);
+}
+
+/* Charges a read for `asked` that got `length` bytes, into these parts. The reader holds the descriptor open: it is still the
+ * same connection, unless the table has forgotten it. */
+static void charge(int fd, size_t asked, const struct iovec *parts, size_t length) {
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
   if (connection) {
     allowance_charge(&connection->allowance, length);
-    if (asked <= FRAME_HEAD_BYTES)
-      allowance_charge_frame(&connection->allowance, *bytes);
+    if (!connection->reader)
+      inspect(connection, asked, parts, length);
   }
   pthread_mutex_unlock(&guard.mutex);
 }
@@ -296,34 +318,17 @@ ssize_t readv(int fd, const struct iovec *parts, int count) {
   ssize_t length = syscall(SYS_readv, fd, kept, kept_count);
   int code = errno;
   if (length > 0)
-    charge(fd, asked, kept[0].iov_base, (size_t)length);
+    charge(fd, asked, kept, (size_t)length);
   errno = code;
   return length;
 }
 
-/* The library's declaration needs its headers, which nothing else of ours does. */
-int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked);
-
-int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked) {
-  static int (*_Atomic real)(void *, unsigned char *, size_t);
-  if (!real) {
-    void *symbol = dlsym(RTLD_NEXT, "mbedtls_ssl_read");
-    int (*found)(void *, unsigned char *, size_t);
-    g_assert(symbol);
-    memcpy(&found, &symbol, sizeof found);
-    real = found;
-  }
-  reading_tls = tls;
-  int length = real(tls, buffer, asked);
-  reading_tls = NULL;
-  if (length <= 0 || asked > FRAME_HEAD_BYTES)
-    return length;
+static void inspect_decrypted(const void *tls, size_t asked, uint8_t *bytes, size_t length) {
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = guard.on ? connections_find_reader(guard.connections, tls) : NULL;
   if (connection)
-    allowance_charge_frame(&connection->allowance, *buffer);
+    inspect(connection, asked, &(struct iovec){.iov_base = bytes, .iov_len = length}, length);
   pthread_mutex_unlock(&guard.mutex);
-  return length;
 }
 
 /* ---- by the second ---- */
@@ -396,6 +401,7 @@ void guard_init(const struct guard_limits *limits) {
   int reserved = MAX(DESCRIPTORS_RESERVED_MIN, descriptors / DESCRIPTORS_RESERVED_SHARE);
   pthread_mutex_lock(&guard.mutex);
   g_assert(!guard.on);
+  guard.knows_tls = tls_reads_show(inspect_decrypted);
   guard.hung_up = false;
   guard.fd_max = descriptors - reserved;
   guard.spare = open_spare();
@@ -403,13 +409,6 @@ void guard_init(const struct guard_limits *limits) {
   guard.on = true;
   int failure = pthread_create(&guard.thread, NULL, run_guard, NULL);
   g_assert(failure == 0);
-  pthread_mutex_unlock(&guard.mutex);
-}
-
-void guard_want_welcome(uint16_t port, size_t head_bytes) {
-  pthread_mutex_lock(&guard.mutex);
-  guard.welcome_port = htons(port);
-  guard.head_bytes = head_bytes;
   pthread_mutex_unlock(&guard.mutex);
 }
 
@@ -489,6 +488,20 @@ static bool wait_for_none(bool (*is_meant)(const struct connection *), bool shut
     pthread_mutex_lock(&guard.mutex);
   }
   return none;
+}
+
+/* Connections of this port from before it was the workers': they could never be welcome. */
+static bool is_early(const struct connection *connection) {
+  return !connection->is_for_workers && is_for_workers(connection->fd);
+}
+
+void guard_want_welcome(uint16_t port, size_t head_bytes) {
+  pthread_mutex_lock(&guard.mutex);
+  guard.welcome_port = htons(port);
+  guard.head_bytes = head_bytes;
+  if (guard.on)
+    has_none(is_early, true);
+  pthread_mutex_unlock(&guard.mutex);
 }
 
 void guard_hang_up(int64_t wait_ms) {

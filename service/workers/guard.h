@@ -2,14 +2,15 @@
 /* guard.h: the guard of all ports. It counts the connections accepted in the process and closes at once what is too much; shuts a
  * TCP connection that got no answer for 5 s because its request head was never finished; lets nobody send nng more than it can
  * bear; and keeps gRPC and nng from ever seeing EMFILE: it raises RLIMIT_NOFILE and keeps an eighth of it, at least 64
- * descriptors, for the rest of the process. There is one for the process: its accept, accept4, readv and mbedtls_ssl_read
- * (guard.c) stand in place of those of the libraries in the program that links it, and do as they do until guard_init.
+ * descriptors, for the rest of the process. There is one for the process: its accept, accept4 and readv (guard.c) and its
+ * mbedtls_ssl_read (tls_reads.c) stand in place of those of the libraries in the program that links it, and do as they do
+ * until guard_init.
  *
  * What nng reads is charged to the connection's allowance. One whose allowance is used up is reset, and what it sent beyond is
- * never seen. A connection that was not welcomed may send a request head; on other ports than the workers' it may send another
- * one as soon as it was answered. Who was welcomed may send what guard_welcome says without anything coming of it. Its messages
- * are given back as they are taken, and 4 KiB a second; but nothing is, while it does not take what was sent to it.
- * Threads: any. Errors: none. */
+ * never seen. A connection that was not welcomed may send a request head, of which nng gets each percent sign as an underscore;
+ * on other ports than the workers' it may send another one as soon as it was answered. Who was welcomed may send what
+ * guard_welcome says without anything coming of it. Its messages are given back as they are taken, and 4 KiB a second; but
+ * nothing is, while it does not take what was sent to it. Threads: any. Errors: none. */
 #ifndef MILLRACE_WORKERS_GUARD_H
 #define MILLRACE_WORKERS_GUARD_H
 
@@ -32,8 +33,7 @@ void guard_stop(void);
 unsigned guard_connection_count(void);
 
 /* From now on a connection to this port of ours (in host order; 0: to none) may send `head_bytes`, above 0, and is shut down
- * after 5 s, unless its peer was welcomed. Call it before anybody may be welcome: who was accepted before stays as on other
- * ports. */
+ * after 5 s, unless its peer was welcomed. Call it before anybody may be welcome: who was accepted before is shut down. */
 void guard_want_welcome(uint16_t port, size_t head_bytes);
 /* The connection from this address and port to the workers' port is a worker's, and may send `idle_bytes` (above 0) of which
  * nothing comes: with room for the largest message, if it may send any. Unknown peers are passed over. */

@@ -221,14 +221,17 @@ def test_malformed_requests(attacked, port, raw):
     assert is_serving(attacked)
 
 
+def trusting():
+    """Of whoever answers."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def dial(port, encrypted=False):
     """A connection to whatever port, as anybody makes it."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=SOON_S)
-    if not encrypted:
-        return connection
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(connection)
+    return trusting().wrap_socket(connection) if encrypted else connection
 
 
 def upgrade(port, path, protocol, token, encrypted=False):
@@ -330,6 +333,51 @@ def test_headers_without_end_slow_nobody_down(flooded, make_worker, port):
     for attacker in attackers:
         attacker.join()
     assert not worker.is_closed()
+
+
+@pytest.mark.parametrize("port", ["worker", "monitor"])
+def test_paths_are_not_decoded(flooded, port):
+    """nng would go on behind the end of one that ends in %41, and overwrite what is there."""
+    encrypted = flooded.encrypted and port == "worker"
+    ends = ("/" + "a" * size + "%41" for size in range(0, 7000, 100))
+    for path in ("/livez%00x", "/reports%00x", "/%41%", "/%4", "/livez%2", *ends):
+        with dial(flooded.ports[port], encrypted) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(4096).startswith(b"HTTP/1.1 404"), path[:20]
+    flooded.client.ListQueues()
+
+
+def answer_to_records(port, data, record_bytes):
+    """Sends the data in TLS records of that size, all of them in one piece."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting().wrap_bio(incoming, outgoing)
+    with dial(port) as connection:
+        def go_on(step):
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65536))
+
+        go_on(tls.do_handshake)
+        for at in range(0, len(data), record_bytes):
+            tls.write(data[at:at + record_bytes])
+        return go_on(lambda: tls.read(4096))
+
+
+def test_paths_are_not_decoded_however_they_are_cut(flooded):
+    """Nor when the head comes together with what follows it."""
+    head = b"GET /reports%00x HTTP/1.1\r\nHost: x\r\n\r\n"
+    for piece_bytes in (1, 10, len(head), 8000):
+        if flooded.encrypted:
+            answer = answer_to_records(flooded.ports["worker"], head * 3, piece_bytes)
+        else:
+            with dial(flooded.ports["worker"]) as connection:
+                for at in range(0, len(head), piece_bytes):
+                    connection.sendall(head[at:at + piece_bytes])
+                answer = connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 404"), piece_bytes
 
 
 PING, FIRST, EMPTY, TINY = b"\x89\x80\0\0\0\0", b"\x02\x80\0\0\0\0", b"\0\x80\0\0\0\0", b"\0\x81\0\0\0\0x"

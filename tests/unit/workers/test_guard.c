@@ -117,14 +117,20 @@ static bool is_closed(int fd) {
   return length == 0 || (length < 0 && errno != EAGAIN);
 }
 
-static bool is_served(uint16_t port) {
+/* Begins what is said to this request with this? */
+static bool is_answered(int fd, const char *request, const char *beginning) {
   char text[512];
-  int fd = dial(port);
-  say(fd, whole_request);
+  say(fd, request);
   ssize_t length = stirs(fd, WAIT_MS) ? recv(fd, text, sizeof text - 1, 0) : -1;
-  close(fd);
   text[MAX(length, 0)] = '\0';
-  return g_str_has_prefix(text, "HTTP/1.1 200");
+  return g_str_has_prefix(text, beginning);
+}
+
+static bool is_served(uint16_t port) {
+  int fd = dial(port);
+  bool served = is_answered(fd, whole_request, "HTTP/1.1 200");
+  close(fd);
+  return served;
 }
 
 static struct sockaddr_storage own_address(int fd) {
@@ -420,6 +426,48 @@ static void heads_without_end_are_cut_off(void) {
   stop_server();
 }
 
+/* nng would decode them, and go on behind the end of a path that ends in one. */
+static void no_percent_sign_gets_through(void) {
+  struct guard_limits limits = {.connections_max = 100, .connections_per_address_max = 100};
+  guard_init(&limits);
+  uint16_t port = start_server();
+  int fd = dial(port);
+  g_assert(is_answered(fd, "GET /here%00x HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404"));
+  g_assert(is_answered(fd, whole_request, "HTTP/1.1 200"));
+  g_assert(is_answered(fd, "GET /her%65 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404"));
+  g_assert(is_answered(fd, "GET /here?%41 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200"));
+  close(fd);
+  stop_server();
+}
+
+/* What a worker sends reaches nng as it is; what was sent before the port was the workers' can be no worker's. */
+static void a_worker_may_send_percent_signs(void) {
+  struct guard_limits limits = {.connections_max = 100, .connections_per_address_max = 100};
+  guard_init(&limits);
+  uint16_t port;
+  int listener = listen_here(&port), peer = dial(port), kept = accept(listener, NULL, NULL);
+  struct sockaddr_storage own = own_address(peer);
+  char first[5], rest[5];
+  struct iovec parts[2] = {{.iov_base = first, .iov_len = sizeof first}, {.iov_base = rest, .iov_len = sizeof rest}};
+  say(peer, "%a%b%c%d%");
+  g_assert(readv(kept, parts, 2) == 9);
+  g_assert(memcmp(first, "_a_b_", 5) == 0 && memcmp(rest, "c_d_", 4) == 0);
+  guard_welcome(&own, IDLE_BYTES);
+  say(peer, "%a%b%c%d%");
+  g_assert(readv(kept, parts, 2) == 9);
+  g_assert(memcmp(first, "%a%b%", 5) == 0 && memcmp(rest, "c%d%", 4) == 0);
+  guard_want_welcome(0, HEAD_BYTES);
+  int early = dial(port), early_kept = accept(listener, NULL, NULL);
+  guard_want_welcome(port, HEAD_BYTES);
+  g_assert(stirs(early, WAIT_MS) && is_closed(early) && !is_closed(peer));
+  close(early);
+  close(early_kept);
+  close(kept);
+  close(peer);
+  close(listener);
+  guard_stop();
+}
+
 /* A request of 1 KiB. False: there is no answer. */
 static bool asks_at_length(int fd) {
   char text[512], request[1024];
@@ -578,6 +626,8 @@ int main(void) {
       SCENE(a_bar_leaves_only_the_welcome),
       SCENE(a_bar_tells_of_who_does_not_go),
       SCENE(heads_without_end_are_cut_off),
+      SCENE(no_percent_sign_gets_through),
+      SCENE(a_worker_may_send_percent_signs),
       SCENE(who_was_answered_may_ask_again),
       SCENE(a_worker_may_send_as_much_as_is_taken),
       SCENE(who_takes_nothing_gets_nothing_back),
