@@ -6,7 +6,7 @@
 #include <glib.h>
 
 enum {
-  FRAME_IS_CONTROL = 0x08, /* a bit of its first byte: ping, pong, close */
+  FRAME_IS_CONTROL = 0x08, /* a bit of its first byte */
   CONTROL_FRAME_PRICE = 256,
   DATA_FRAME_PRICE = 1024,
   MESSAGE_FRAMING_BYTES = 192, /* of WebSocket and TLS, of a message in one piece */
@@ -22,8 +22,12 @@ void allowance_charge(struct allowance *allowance, size_t bytes) {
   allowance->left -= (int64_t)bytes;
 }
 
+bool allowance_is_control(uint8_t first) {
+  return first & FRAME_IS_CONTROL;
+}
+
 void allowance_charge_frame(struct allowance *allowance, uint8_t first) {
-  bool is_control = first & FRAME_IS_CONTROL;
+  bool is_control = allowance_is_control(first);
   allowance->left -= is_control ? CONTROL_FRAME_PRICE : DATA_FRAME_PRICE;
   if (!is_control)
     allowance->framing += DATA_FRAME_PRICE;

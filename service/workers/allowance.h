@@ -22,6 +22,8 @@ void allowance_set(struct allowance *allowance, size_t bytes, int64_t now_ms);
 void allowance_charge(struct allowance *allowance, size_t bytes);
 /* Charges what a frame costs nng beside its bytes; `first` is its first byte. */
 void allowance_charge_frame(struct allowance *allowance, uint8_t first);
+/* Is it a ping, a pong or a close frame that begins so? */
+bool allowance_is_control(uint8_t first);
 /* A message of so many bytes was taken: they come back, with their framing, at the next settlement. */
 void allowance_give_back(struct allowance *allowance, size_t message_bytes);
 /* Time to settle: less than half is left. */

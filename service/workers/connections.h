@@ -32,7 +32,8 @@ struct connection {
   bool is_tcp;
   bool is_for_workers; /* accepted on the workers' port */
   bool is_welcome;
-  bool is_rpc; /* gRPC's */
+  bool gets_jobs; /* is sent more than pongs */
+  bool is_rpc;    /* gRPC's */
   bool is_shut;
   int64_t shut_ms;    /* when */
   bool has_answer;    /* its head is done with: it is welcome, was answered, or is shut */

@@ -200,6 +200,16 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
 
 enum { FRAME_HEAD_BYTES = 2 };
 
+/* A copy of its descriptor, to be closed, which keeps that from becoming another one's in between; -1: it is gone. */
+static int copy_of(const struct connection *connection) {
+  int copy = fcntl(connection->fd, F_DUPFD_CLOEXEC, 0);
+  if (copy >= 0 && connection_is_there(connection))
+    return copy;
+  if (copy >= 0)
+    close(copy);
+  return -1;
+}
+
 /* Shuts it both ways: one that can only not be read from any more goes unnoticed while its peer keeps sending. Nothing more of it
  * is read, not even what has arrived. `fd` is its descriptor or a copy. */
 static void shut(struct connection *connection, int fd) {
@@ -224,14 +234,18 @@ static void settle_stranger(struct connection *connection) {
   allowance_set(&connection->allowance, HEAD_BYTES_MAX, guard_now_ms());
 }
 
+/* Does it leave what was sent to it? */
+static bool is_behind(int fd) {
+  int untaken = 0;
+  return ioctl(fd, SIOCOUTQ, &untaken) != 0 || untaken > UNTAKEN_BYTES_MAX;
+}
+
 /* Nothing comes back to a worker that does not take what it is sent: what nng can't send, it keeps. One that has many jobs on a
  * slow line takes them as fast as it can. */
 static void settle_worker(struct connection *connection) {
   struct tcp_info info = {0};
-  int untaken = 0;
   uint64_t taken = traffic_of(connection->fd, &info) ? info.tcpi_bytes_acked - connection->settled_bytes : 0;
-  bool waits = ioctl(connection->fd, SIOCOUTQ, &untaken) != 0 || untaken > UNTAKEN_BYTES_MAX;
-  if (waits && taken < TAKEN_SHARE * connection->allowance.most)
+  if (is_behind(connection->fd) && taken < TAKEN_SHARE * connection->allowance.most)
     return;
   connection->settled_bytes = info.tcpi_bytes_acked;
   allowance_settle(&connection->allowance, guard_now_ms());
@@ -269,10 +283,30 @@ static void replace_percent_signs(const struct iovec *parts, size_t length) {
   }
 }
 
+/* A control frame came from it. nng 1.5 never frees the pongs that wait when it has sent a close frame, which goes before them.
+ * On a path on which nothing but pongs goes out, whoever lets them wait wants nothing good. */
+static void check_pongs(struct connection *connection) {
+  int copy = connection->is_welcome && !connection->gets_jobs && !connection->is_shut ? copy_of(connection) : -1;
+  if (copy < 0)
+    return;
+  if (is_behind(copy)) {
+    forgo_farewell(copy);
+    shut(connection, copy);
+  }
+  close(copy);
+}
+
+/* Charges the frame that begins with this byte. */
+static void charge_frame(struct connection *connection, uint8_t first) {
+  allowance_charge_frame(&connection->allowance, first);
+  if (allowance_is_control(first))
+    check_pongs(connection);
+}
+
 /* Once for all bytes that nng gets to see, decrypted ones if they were encrypted, of which it asked for `asked`. */
 static void inspect(struct connection *connection, size_t asked, const struct iovec *parts, size_t length) {
   if (asked <= FRAME_HEAD_BYTES)
-    allowance_charge_frame(&connection->allowance, *(const uint8_t *)parts->iov_base);
+    charge_frame(connection, *(const uint8_t *)parts->iov_base);
   if (guard.knows_tls && !connection->is_welcome && !connection->is_rpc)
     replace_percent_signs(parts, length);
 }
@@ -332,16 +366,6 @@ static void inspect_decrypted(const void *tls, size_t asked, uint8_t *bytes, siz
 }
 
 /* ---- by the second ---- */
-
-/* A copy of its descriptor, to be closed, which keeps that from becoming another one's in between; -1: it is gone. */
-static int copy_of(const struct connection *connection) {
-  int copy = fcntl(connection->fd, F_DUPFD_CLOEXEC, 0);
-  if (copy >= 0 && connection_is_there(connection))
-    return copy;
-  if (copy >= 0)
-    close(copy);
-  return -1;
-}
 
 /* Shuts it if nothing was ever sent on it, or if it has to be welcome and is not. */
 static void check_head(struct connection *connection) {
@@ -418,11 +442,12 @@ static struct connection *find_worker(const struct sockaddr_storage *peer) {
   return guard.on ? connections_find_peer(guard.connections, &endpoint) : NULL;
 }
 
-void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes) {
+void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes, bool gets_jobs) {
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = find_worker(peer);
   if (connection) {
     connection->has_answer = connection->is_welcome = true;
+    connection->gets_jobs = gets_jobs;
     allowance_set(&connection->allowance, idle_bytes, guard_now_ms());
   }
   pthread_mutex_unlock(&guard.mutex);

@@ -10,7 +10,8 @@
  * never seen. A connection that was not welcomed may send a request head, of which nng gets each percent sign as an underscore;
  * on other ports than the workers' it may send another one as soon as it was answered. Who was welcomed may send what
  * guard_welcome says without anything coming of it. Its messages are given back as they are taken, and 4 KiB a second; but
- * nothing is, while it does not take what was sent to it. Threads: any. Errors: none. */
+ * nothing is, while it does not take what was sent to it.
+ * Threads: any. Errors: none. */
 #ifndef MILLRACE_WORKERS_GUARD_H
 #define MILLRACE_WORKERS_GUARD_H
 
@@ -36,8 +37,9 @@ unsigned guard_connection_count(void);
  * after 5 s, unless its peer was welcomed. Call it before anybody may be welcome: who was accepted before is shut down. */
 void guard_want_welcome(uint16_t port, size_t head_bytes);
 /* The connection from this address and port to the workers' port is a worker's, and may send `idle_bytes` (above 0) of which
- * nothing comes: with room for the largest message, if it may send any. Unknown peers are passed over. */
-void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes);
+ * nothing comes: with room for the largest message, if it may send any. If it gets no jobs, it is reset for a ping while it does
+ * not take the answers to others. Unknown peers are passed over. */
+void guard_welcome(const struct sockaddr_storage *peer, size_t idle_bytes, bool gets_jobs);
 /* A message of so many bytes from this peer was taken. */
 void guard_give_back(const struct sockaddr_storage *peer, size_t message_bytes);
 

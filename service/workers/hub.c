@@ -67,7 +67,7 @@ static struct seat *answer_knock(struct hub *hub, const char *authorization, con
   if (seat && session && !id_equal(&seat->id, session))
     seat = NULL;
   if (seat)
-    peer_welcome(peer, session ? JOBS_IDLE_BYTES_MAX : hub->options.reports_bytes_max + REPORTS_IDLE_BYTES_MAX);
+    peer_welcome(peer, session ? JOBS_IDLE_BYTES_MAX : hub->options.reports_bytes_max + REPORTS_IDLE_BYTES_MAX, session != NULL);
   return seat;
 }
 

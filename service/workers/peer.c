@@ -32,10 +32,10 @@ static bool to_system_address(const nng_sockaddr *address, struct sockaddr_stora
   return true;
 }
 
-void peer_welcome(const nng_sockaddr *address, size_t idle_bytes) {
+void peer_welcome(const nng_sockaddr *address, size_t idle_bytes, bool gets_jobs) {
   struct sockaddr_storage peer;
   if (to_system_address(address, &peer))
-    guard_welcome(&peer, idle_bytes);
+    guard_welcome(&peer, idle_bytes, gets_jobs);
 }
 
 void peer_give_back(const nng_msg *message) {

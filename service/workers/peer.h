@@ -11,8 +11,8 @@
 
 /* Hash of the bearer token in an Authorization header. False: there is none. NULL is fine. */
 bool peer_hash_token(const char *authorization, uint8_t out_hash[SECRET_HASH_BYTES]);
-/* Tells the guard that the connection from this address is a worker's, which may send so many bytes that come to nothing. */
-void peer_welcome(const nng_sockaddr *address, size_t idle_bytes);
+/* Tells the guard that the connection from this address is a worker's: see guard_welcome. */
+void peer_welcome(const nng_sockaddr *address, size_t idle_bytes, bool gets_jobs);
 /* Tells the guard that a message was taken from its connection. */
 void peer_give_back(const nng_msg *message);
 /* At least TLS 1.2; 1.3 where nng's engine has it. 0 or nng's code. */

@@ -309,7 +309,7 @@ static void who_is_not_welcome_is_cut_off(void) {
   char text[512];
   g_assert(stirs(guest, WAIT_MS) && recv(guest, text, sizeof text, 0) > 0);
   g_assert(stirs(stranger, WAIT_MS) && recv(stranger, text, sizeof text, 0) > 0);
-  guard_welcome(&own, IDLE_BYTES);
+  guard_welcome(&own, IDLE_BYTES, true);
   g_assert(stirs(stranger, WAIT_MS) && is_closed(stranger));
   say(guest, whole_request);
   g_assert(stirs(guest, WAIT_MS) && !is_closed(guest));
@@ -329,7 +329,7 @@ static void a_bar_leaves_only_the_welcome(void) {
   say(unfinished, half_request);
   wait_for_count(2);
   struct sockaddr_storage own = own_address(welcome);
-  guard_welcome(&own, IDLE_BYTES);
+  guard_welcome(&own, IDLE_BYTES, true);
   g_assert(guard_bar(0, WAIT_MS));
   g_assert(stirs(unfinished, WAIT_MS) && is_closed(unfinished));
   g_assert(!is_closed(welcome) && guard_connection_count() == 1);
@@ -386,7 +386,7 @@ static void a_neighbour_is_not_welcome_with_another(void) {
   int third = dial(port);
   g_assert(stirs(third, WAIT_MS) && is_closed(third));
   struct sockaddr_storage peer = pretended_peer("2001:db8::1");
-  guard_welcome(&peer, IDLE_BYTES);
+  guard_welcome(&peer, IDLE_BYTES, true);
   g_assert(stirs(neighbour, WAIT_MS) && is_closed(neighbour));
   g_assert(!is_closed(guest));
   close(guest);
@@ -452,7 +452,7 @@ static void a_worker_may_send_percent_signs(void) {
   say(peer, "%a%b%c%d%");
   g_assert(readv(kept, parts, 2) == 9);
   g_assert(memcmp(first, "_a_b_", 5) == 0 && memcmp(rest, "c_d_", 4) == 0);
-  guard_welcome(&own, IDLE_BYTES);
+  guard_welcome(&own, IDLE_BYTES, true);
   say(peer, "%a%b%c%d%");
   g_assert(readv(kept, parts, 2) == 9);
   g_assert(memcmp(first, "%a%b%", 5) == 0 && memcmp(rest, "c%d%", 4) == 0);
@@ -504,7 +504,7 @@ static void a_worker_may_send_as_much_as_is_taken(void) {
   int fd = dial(port), asked = 0;
   g_assert(asks_at_length(fd));
   struct sockaddr_storage own = own_address(fd);
-  guard_welcome(&own, IDLE_BYTES);
+  guard_welcome(&own, IDLE_BYTES, true);
   for (int i = 0; i < 200; i++) {
     g_assert(asks_at_length(fd));
     guard_give_back(&own, 1024);
@@ -534,7 +534,7 @@ static void who_takes_nothing_gets_nothing_back(void) {
   uint16_t port;
   int listener = listen_here(&port), peer = dial(port), kept = accept(listener, NULL, NULL), through = 0;
   struct sockaddr_storage own = own_address(peer);
-  guard_welcome(&own, IDLE_BYTES);
+  guard_welcome(&own, IDLE_BYTES, true);
   for (int i = 0; i < 100; i++)
     g_assert(gets_through(peer, kept, &own));
   char block[65536] = {0};
@@ -547,6 +547,35 @@ static void who_takes_nothing_gets_nothing_back(void) {
   close(kept);
   close(peer);
   close(listener);
+  guard_stop();
+}
+
+/* nng never frees the pongs that wait when it closes. */
+static void who_takes_no_pongs_may_not_ping(bool gets_jobs) {
+  uint16_t port;
+  int listener = listen_here(&port), peer = dial(port), kept = accept(listener, NULL, NULL);
+  char head[2], block[65536] = {0};
+  struct iovec part = {.iov_base = head, .iov_len = sizeof head};
+  struct sockaddr_storage own = own_address(peer);
+  guard_welcome(&own, IDLE_BYTES, gets_jobs);
+  say(peer, "\x89\x80\x82\x80\x89\x80\x89\x80");
+  g_assert(readv(kept, &part, 1) == sizeof head); /* a ping */
+  while (send(kept, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+    ;
+  g_assert(readv(kept, &part, 1) == sizeof head); /* data */
+  g_assert(readv(kept, &part, 1) == sizeof head); /* a ping */
+  g_assert(readv(kept, &part, 1) == (gets_jobs ? (ssize_t)sizeof head : -1));
+  g_assert(gets_jobs || errno == ECONNRESET);
+  close(kept);
+  close(peer);
+  close(listener);
+}
+
+static void pongs_that_are_not_taken_cost_the_connection(void) {
+  struct guard_limits limits = {.connections_max = 100, .connections_per_address_max = 100};
+  guard_init(&limits);
+  who_takes_no_pongs_may_not_ping(false);
+  who_takes_no_pongs_may_not_ping(true); /* jobs may be on their way */
   guard_stop();
 }
 
@@ -631,6 +660,7 @@ int main(void) {
       SCENE(who_was_answered_may_ask_again),
       SCENE(a_worker_may_send_as_much_as_is_taken),
       SCENE(who_takes_nothing_gets_nothing_back),
+      SCENE(pongs_that_are_not_taken_cost_the_connection),
   };
   struct CMUnitTest tests[G_N_ELEMENTS(scenes)];
   for (size_t i = 0; i < G_N_ELEMENTS(scenes); i++)
