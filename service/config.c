@@ -228,8 +228,9 @@ static const struct setting settings[] = {
     {"max-connections-per-address", "NUMBER", "10000", "Connections from one address", read_connections,
      FIELD(connections_per_address_max), false},
     {"max-new-connections-per-second", "NUMBER", "50",
-     "Connections that one address may open, twenty times as many at once; 0: any number", read_rate,
-     FIELD(new_connections_per_second_max), false},
+     "Connections that one address may open, twenty times as many at once; 0: any number. If workers share an address: 0, or at "
+     "least 3/20 of their number",
+     read_rate, FIELD(new_connections_per_second_max), false},
     {"max-messages-per-second", "NUMBER", "0", "Calls and messages of streams from one address; 0: any number", read_rate,
      FIELD(messages_per_second_max), false},
     {"log-format", "text|json", "text", "Format of the log lines on standard error", read_log_format, FIELD(log_format), false},

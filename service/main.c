@@ -55,6 +55,17 @@ static void engine_logs(void *context, int level, const char *event, const char 
   log_fields((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR), event, fields);
 }
 
+static void guard_tells_refused(const uint64_t counts[REFUSALS]) {
+  GString *reason = g_string_new(NULL);
+  for (int i = 0; i < REFUSALS; i++) {
+    if (counts[i] > 0)
+      g_string_append_printf(reason, "%s%s=%" G_GUINT64_FORMAT, reason->len > 0 ? " " : "", refusal_name((enum refusal)i),
+                             (guint64)counts[i]);
+  }
+  log_event(LOG_LEVEL_WARNING, "connections_refused", "reason", reason->str);
+  g_string_free(reason, TRUE);
+}
+
 static void engine_sets_log_level(void *context, int level) {
   (void)context;
   log_set_level((enum log_level)CLAMP(level, (int)LOG_LEVEL_DEBUG, (int)LOG_LEVEL_ERROR));
@@ -157,7 +168,8 @@ static enum status service_open(struct service *service, struct error *error) {
                                                                            open_engine, open_monitor,   open_rpc};
   guard_init(&(struct guard_limits){.connections_max = service->config.connections_max,
                                     .connections_per_address_max = service->config.connections_per_address_max,
-                                    .new_per_second_max = service->config.new_connections_per_second_max});
+                                    .new_per_second_max = service->config.new_connections_per_second_max,
+                                    .tell_refused = guard_tells_refused});
   enum status status = STATUS_OK;
   for (size_t i = 0; i < G_N_ELEMENTS(steps) && !status; i++)
     status = steps[i](service, error);

@@ -18,7 +18,7 @@ OWN = {
     "engine": {"core", "store", "millrace"},
     "rpc": {"core", "store", "engine", "workers/hub.h", "workers/guard.h", "millrace"},  # the hub for Attach, the guard to hang up
     "workers": {"core", "store", "engine", "millrace"},
-    "http": {"core", "store", "engine", "millrace"},
+    "http": {"core", "store", "engine", "workers/guard.h", "millrace"},  # the guard for its figures
     "main": {"core", "store", "engine", "rpc", "workers", "http", "millrace"},
     "client": {"millrace"},
     "offline": {"millrace", "core", "store"},

@@ -254,6 +254,16 @@ void metrics_add_store(GString *out_text, const struct store_statistics *statist
                     statistics->write_stalled ? 1 : 0);
 }
 
+void metrics_add_refused(GString *out_text, const uint64_t counts[REFUSALS]) {
+  const char *name = "millrace_connections_refused_total";
+  describe(out_text, name, "counter", "New connections closed at once, by the limit that was reached.");
+  for (int i = 0; i < REFUSALS; i++) {
+    char labels[LABELS_BYTES];
+    g_snprintf(labels, sizeof labels, "reason=\"%s\"", refusal_name((enum refusal)i));
+    add_sample(out_text, name, "", labels, (double)counts[i]);
+  }
+}
+
 void metrics_add_build(GString *out_text) {
   describe(out_text, "millrace_build_info", "gauge", "1, with what was built as labels.");
   add_sample(out_text, "millrace_build_info", "", "version=\"" MILLRACE_VERSION "\"", 1);

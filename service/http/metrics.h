@@ -7,10 +7,12 @@
 #include <glib.h>
 
 #include "engine/meters.h"
+#include "workers/guard.h"
 
 /* NULL: the engine did not answer, and that is all that is told of it. */
 void metrics_add_engine(GString *out_text, const struct readings *readings);
 void metrics_add_store(GString *out_text, const struct store_statistics *statistics);
+void metrics_add_refused(GString *out_text, const uint64_t counts[REFUSALS]);
 /* This process, and what was built. */
 void metrics_add_process(GString *out_text);
 void metrics_add_build(GString *out_text);

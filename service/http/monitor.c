@@ -99,6 +99,9 @@ static uint16_t fill_metrics(struct monitor *monitor, GString *out_text) {
     store_statistics(monitor->store, &statistics);
     metrics_add_store(out_text, &statistics);
   }
+  uint64_t refused[REFUSALS];
+  guard_count_refused(refused);
+  metrics_add_refused(out_text, refused);
   metrics_add_process(out_text);
   metrics_add_build(out_text);
   return NNG_HTTP_STATUS_OK;

@@ -8,6 +8,7 @@
 enum {
   NEW_BURST_S = 20,    /* so many seconds' worth of new connections may come at once */
   SWEEP_MS_MIN = 50,   /* between two sweeps that a full house asks for */
+  TELL_MS_MIN = 60000, /* between two times that somebody is told of those refused */
   PREFIX_BYTES_V6 = 8, /* a /64 is one address: its owner has all of it */
 };
 
@@ -119,9 +120,11 @@ static bool takes_token(struct connections *connections, const struct address *a
   return true;
 }
 
-static bool house_is_full(const struct connections *connections, const struct address *address) {
+static bool house_is_full(const struct connections *connections, const struct address *address, enum refusal *out_reason) {
+  *out_reason = REFUSED_TOTAL;
   if (g_hash_table_size(connections->by_fd) >= connections->limits.connections_max)
     return true;
+  *out_reason = REFUSED_ADDRESS;
   const struct record *record = is_counted(address) ? g_hash_table_lookup(connections->addresses, address) : NULL;
   return record && record->connections >= connections->limits.connections_per_address_max;
 }
@@ -143,6 +146,7 @@ void connections_sweep_addresses(struct connections *connections) {
 struct connections *connections_new(const struct guard_limits *limits) {
   struct connections *connections = g_new0(struct connections, 1);
   connections->limits = *limits;
+  connections->told_ms = guard_now_ms() - TELL_MS_MIN;
   connections->by_fd = g_hash_table_new_full(NULL, NULL, NULL, g_free);
   connections->by_peer = g_hash_table_new(endpoint_hash, endpoint_equal);
   connections->by_reader = g_hash_table_new(NULL, NULL);
@@ -203,16 +207,24 @@ void connections_sweep(struct connections *connections) {
   }
 }
 
+/* May this address have one more now? */
+static bool has_room(struct connections *connections, const struct address *address) {
+  enum refusal reason = REFUSED_RATE;
+  bool may_come = takes_token(connections, address);
+  if (may_come && house_is_full(connections, address, &reason) && guard_now_ms() - connections->swept_ms >= SWEEP_MS_MIN)
+    connections_sweep(connections);
+  if (may_come && !house_is_full(connections, address, &reason))
+    return true;
+  connections->refused[reason]++;
+  return false;
+}
+
 struct connection *connections_admit(struct connections *connections, int fd, bool is_for_workers) {
   struct endpoint peer = peer_of(fd);
   struct address counted = counted_as(&peer.address);
   connections_forget(connections, fd); /* a descriptor given again: the one before is gone */
-  if (!takes_token(connections, &counted))
-    return NULL;
-  if (house_is_full(connections, &counted) && guard_now_ms() - connections->swept_ms >= SWEEP_MS_MIN)
-    connections_sweep(connections);
   ino_t inode;
-  if (house_is_full(connections, &counted) || !inode_of(fd, &inode))
+  if (!has_room(connections, &counted) || !inode_of(fd, &inode))
     return NULL;
   int domain = 0;
   socklen_t length = sizeof domain;
@@ -230,6 +242,24 @@ struct connection *connections_admit(struct connections *connections, int fd, bo
     g_hash_table_replace(connections->by_peer, &connection->peer, connection);
   count(connections, &counted, 1);
   return connection;
+}
+
+const char *refusal_name(enum refusal reason) {
+  static const char *const names[REFUSALS] = {"rate", "address", "total", "descriptors"};
+  return names[reason];
+}
+
+bool connections_take_refused(struct connections *connections, uint64_t out_counts[REFUSALS]) {
+  int64_t now_ms = guard_now_ms();
+  if (now_ms - connections->told_ms < TELL_MS_MIN ||
+      memcmp(connections->told, connections->refused, sizeof connections->told) == 0)
+    return false;
+  for (int i = 0; i < REFUSALS; i++) {
+    out_counts[i] = connections->refused[i] - connections->told[i];
+    connections->told[i] = connections->refused[i];
+  }
+  connections->told_ms = now_ms;
+  return true;
 }
 
 struct connection *connections_find(struct connections *connections, int fd) {

@@ -50,6 +50,9 @@ struct connections {
   GHashTable *by_reader; /* the same; those of which it is known */
   GHashTable *addresses; /* struct address -> struct record */
   int64_t swept_ms;
+  uint64_t refused[REFUSALS]; /* so far */
+  uint64_t told[REFUSALS];    /* of them, when they were last taken */
+  int64_t told_ms;
 };
 
 struct endpoint endpoint_of(const struct sockaddr_storage *address);
@@ -58,7 +61,8 @@ int64_t guard_now_ms(void);
 
 struct connections *connections_new(const struct guard_limits *limits);
 void connections_free(struct connections *connections);
-/* Enters a newly accepted one, if its address may have another. NULL: not entered. The entry is the table's. */
+/* Enters a newly accepted one, if its address may have another. NULL: not entered, but counted as refused. The entry is the
+ * table's. */
 struct connection *connections_admit(struct connections *connections, int fd, bool is_for_workers);
 /* What is entered for this descriptor, which may be another socket by now; or NULL. */
 struct connection *connections_find(struct connections *connections, int fd);
@@ -67,6 +71,8 @@ struct connection *connections_find_peer(struct connections *connections, const 
 /* Notes who reads it (NULL: not known), and finds the connection again, or NULL. */
 void connections_set_reader(struct connections *connections, struct connection *connection, const void *reader);
 struct connection *connections_find_reader(struct connections *connections, const void *reader);
+/* Stores those refused since they were last taken. False: there are none, or that was less than a minute ago. */
+bool connections_take_refused(struct connections *connections, uint64_t out_counts[REFUSALS]);
 bool connection_is_there(const struct connection *connection);
 void connections_forget(struct connections *connections, int fd);
 /* Forgets those that are gone. One system call for each. */

@@ -81,8 +81,12 @@ static bool is_for_workers(int fd) {
 /* May this newly accepted one stay? */
 static bool admit(int fd) {
   bool for_workers = is_for_workers(fd);
-  if (fd >= guard.fd_max || (guard.bars > 0 && for_workers))
+  if (guard.bars > 0 && for_workers)
     return false;
+  if (fd >= guard.fd_max) {
+    guard.connections->refused[REFUSED_DESCRIPTORS]++;
+    return false;
+  }
   struct connection *connection = connections_admit(guard.connections, fd, for_workers);
   if (connection)
     allowance_set(&connection->allowance, for_workers ? guard.head_bytes : HEAD_BYTES_MAX, guard_now_ms());
@@ -111,8 +115,10 @@ static bool refuse_with_spare(int listener, bool *out_lacking) {
     close(guard.spare);
   int fd = (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   *out_lacking = fd < 0 && errno != EAGAIN;
-  if (fd >= 0)
+  if (fd >= 0) {
     refuse(fd);
+    guard.connections->refused[REFUSED_DESCRIPTORS]++;
+  }
   guard.spare = open_spare();
   return fd >= 0;
 }
@@ -392,6 +398,17 @@ static void tick(void) {
   }
 }
 
+/* Gives the mutex back while it tells. */
+static void tell_refused(void) {
+  void (*tell)(const uint64_t counts[REFUSALS]) = guard.connections->limits.tell_refused;
+  uint64_t counts[REFUSALS];
+  if (!tell || !connections_take_refused(guard.connections, counts))
+    return;
+  pthread_mutex_unlock(&guard.mutex);
+  tell(counts);
+  pthread_mutex_lock(&guard.mutex);
+}
+
 static void *run_guard(void *unused) {
   (void)unused;
   pthread_mutex_lock(&guard.mutex);
@@ -401,8 +418,10 @@ static void *run_guard(void *unused) {
     next.tv_sec++;
     while (guard.on && pthread_cond_clockwait(&guard.stops, &guard.mutex, CLOCK_MONOTONIC, &next) == 0)
       ;
-    if (guard.on)
+    if (guard.on) {
       tick();
+      tell_refused();
+    }
   }
   pthread_mutex_unlock(&guard.mutex);
   return NULL;
@@ -470,6 +489,13 @@ unsigned guard_connection_count(void) {
   }
   pthread_mutex_unlock(&guard.mutex);
   return count;
+}
+
+void guard_count_refused(uint64_t out_counts[REFUSALS]) {
+  pthread_mutex_lock(&guard.mutex);
+  for (int i = 0; i < REFUSALS; i++)
+    out_counts[i] = guard.on ? guard.connections->refused[i] : 0;
+  pthread_mutex_unlock(&guard.mutex);
 }
 
 static bool is_rpc(const struct connection *connection) {

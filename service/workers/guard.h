@@ -20,10 +20,18 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+/* The limit for which a new connection is closed at once. */
+enum refusal { REFUSED_RATE, REFUSED_ADDRESS, REFUSED_TOTAL, REFUSED_DESCRIPTORS };
+enum { REFUSALS = REFUSED_DESCRIPTORS + 1 };
+const char *refusal_name(enum refusal reason);
+
 struct guard_limits {
   unsigned connections_max;
   unsigned connections_per_address_max; /* an IPv6 /64 counts as one; unix sockets have none */
   unsigned new_per_second_max;          /* from one address, and twenty times as many at once; 0: any number */
+  /* Told of those refused since the last time, once a minute at most, if there were any; by a thread of the guard, which waits.
+   * NULL: nobody is. */
+  void (*tell_refused)(const uint64_t counts[REFUSALS]);
 };
 
 /* Once, before any port listens; again only after guard_stop. */
@@ -32,6 +40,8 @@ void guard_init(const struct guard_limits *limits);
 void guard_stop(void);
 /* Those that are open now, in the whole process. */
 unsigned guard_connection_count(void);
+/* Those that were refused so far. */
+void guard_count_refused(uint64_t out_counts[REFUSALS]);
 
 /* From now on a connection to this port of ours (in host order; 0: to none) may send `head_bytes`, above 0, and is shut down
  * after 5 s, unless its peer was welcomed. Call it before anybody may be welcome: who was accepted before is shut down. */

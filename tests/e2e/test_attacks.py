@@ -560,6 +560,10 @@ def test_one_address_can_not_open_connections_without_end(make_server):
             pass
     assert 100 <= answered < 190
     assert is_serving(server)
+    metrics = http_request(server.ports["monitor"], "/metrics").decode()
+    assert f'millrace_connections_refused_total{{reason="rate"}} {200 - answered}\n' in metrics
+    assert 'millrace_connections_refused_total{reason="total"} 0\n' in metrics
+    wait_until(lambda: 'connections_refused reason="rate=' in server.log(), "the log tells of those refused")
 
 
 # ---- what is written down ----

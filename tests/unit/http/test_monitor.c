@@ -16,6 +16,7 @@
 
 #include "engine/meters.h"
 #include "http/monitor.h"
+#include "workers/guard.h"
 
 static struct monitor *monitor;
 static char something;
@@ -59,6 +60,15 @@ struct readings *engine_read_meters(struct engine *engine, int64_t wait_ms) {
   readings->tasks = tasks;
   readings->task_count = 1;
   return readings;
+}
+
+const char *refusal_name(enum refusal reason) {
+  return reason == REFUSED_RATE ? "rate" : "another";
+}
+
+void guard_count_refused(uint64_t out_counts[REFUSALS]) {
+  memset(out_counts, 0, REFUSALS * sizeof *out_counts);
+  out_counts[REFUSED_RATE] = 7;
 }
 
 void readings_free(struct readings *readings) {
@@ -165,6 +175,7 @@ static void readiness_tells_all_reasons(void **state) {
 static void metrics_are_prometheus_text(void **state) {
   (void)state;
   expect("GET", "/metrics", 200, "millrace_build_info{version=\"");
+  expect("GET", "/metrics", 200, "millrace_connections_refused_total{reason=\"rate\"} 7\n");
   start_engine();
   expect("GET", "/metrics", 200, "\r\nContent-Type: text/plain; version=0.0.4");
   expect("GET", "/metrics", 200,

@@ -165,6 +165,15 @@ static void wait_for_count(unsigned count) {
   }
 }
 
+/* For this reason; for others none was. */
+static uint64_t count_refused(enum refusal reason) {
+  uint64_t counts[REFUSALS];
+  guard_count_refused(counts);
+  for (int i = 0; i < REFUSALS; i++)
+    g_assert(i == (int)reason || counts[i] == 0);
+  return counts[reason];
+}
+
 static void wait_until_served(uint16_t port) {
   gint64 deadline = g_get_monotonic_time() + WAIT_MS * 1000LL;
   while (!is_served(port))
@@ -187,6 +196,7 @@ static void connections_are_limited_and_come_back(void) {
     refused += stirs(attackers[i], WAIT_MS) && is_closed(attackers[i]);
   g_assert_cmpint(refused, ==, ATTACKERS - 10);
   g_assert_cmpuint(guard_connection_count(), ==, 10);
+  g_assert_cmpuint(count_refused(REFUSED_TOTAL), ==, ATTACKERS - 10);
   g_assert(!is_served(port));
   for (int i = 0; i < ATTACKERS; i++)
     close(attackers[i]);
@@ -204,6 +214,7 @@ static void one_address_leaves_room_for_others(void) {
     attackers[i] = dial(port);
   for (int i = 5; i < 20; i++)
     g_assert(stirs(attackers[i], WAIT_MS) && is_closed(attackers[i]));
+  g_assert_cmpuint(count_refused(REFUSED_ADDRESS), ==, 15);
   /* Another address of the same machine. */
   struct sockaddr_in mine = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7F000002)};
   struct sockaddr_in server_address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -252,6 +263,7 @@ static void no_lack_of_descriptors_is_seen(void) {
   g_assert_cmpint(status, ==, 0);
   g_assert_cmpint(highest, >, ATTACKERS / 2);
   g_assert_cmpint(highest, <=, ATTACKERS - RESERVED);
+  g_assert_cmpuint(count_refused(REFUSED_DESCRIPTORS), >=, ATTACKERS);
   wait_until_served(port);
   /* Nothing left at all: still no spin, and service as soon as there is. */
   int last, late = open_socket();
@@ -579,8 +591,16 @@ static void pongs_that_are_not_taken_cost_the_connection(void) {
   guard_stop();
 }
 
+static atomic_uint times_told, refused_told;
+
+static void note_refused(const uint64_t counts[REFUSALS]) {
+  atomic_fetch_add(&refused_told, (unsigned)counts[REFUSED_RATE]);
+  atomic_fetch_add(&times_told, 1);
+}
+
 static void new_connections_are_counted_by_the_second(void) {
-  struct guard_limits limits = {.connections_max = 1000, .connections_per_address_max = 1000, .new_per_second_max = 1};
+  struct guard_limits limits = {
+      .connections_max = 1000, .connections_per_address_max = 1000, .new_per_second_max = 1, .tell_refused = note_refused};
   guard_init(&limits);
   uint16_t port = start_server();
   wait_until_served(port);
@@ -589,7 +609,16 @@ static void new_connections_are_counted_by_the_second(void) {
     served += is_served(port) ? 1 : 0;
   g_assert_cmpuint(served, >=, 10);
   g_assert_cmpuint(served, <, 50);
-  wait_until_served(port); /* the next second */
+  g_assert_cmpuint(count_refused(REFUSED_RATE), ==, 60 - served);
+  gint64 deadline = g_get_monotonic_time() + WAIT_MS * 1000LL;
+  while (atomic_load(&times_told) == 0) {
+    g_assert(g_get_monotonic_time() < deadline);
+    g_usleep(1000);
+  }
+  g_assert_cmpuint(atomic_load(&refused_told), >, 0);
+  g_assert_cmpuint(atomic_load(&refused_told), <=, 60 - served);
+  wait_until_served(port);                           /* the next second */
+  g_assert_cmpuint(atomic_load(&times_told), ==, 1); /* so soon not again */
   stop_server();
 }
 
