@@ -236,6 +236,7 @@ struct connection *connections_admit(struct connections *connections, int fd, bo
       .counted = counted,
       .is_tcp = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain != AF_UNIX,
       .is_for_workers = is_for_workers,
+      .head = {.is_only = is_for_workers},
   };
   g_hash_table_insert(connections->by_fd, GINT_TO_POINTER(fd), connection);
   if (is_for_workers) /* its key with it: the key is part of the connection */

@@ -13,6 +13,7 @@
 
 #include "workers/allowance.h"
 #include "workers/guard.h"
+#include "workers/head.h"
 
 /* As IPv6 writes it. All zero: nobody that has an address (unix sockets). */
 struct address {
@@ -39,6 +40,7 @@ struct connection {
   bool has_answer;    /* its head is done with: it is welcome, was answered, or is shut */
   int ticks;          /* of the guard's thread since it was accepted, until it has an answer */
   const void *reader; /* which TLS state reads it; NULL: not known */
+  struct head head;   /* what it sends until it is welcome */
   struct allowance allowance;
   uint64_t settled_bytes; /* what had gone to it when its allowance last came back */
 };

@@ -22,7 +22,6 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -200,9 +199,8 @@ int accept(int listener, __SOCKADDR_ARG address, socklen_t *restrict length) {
  * more of the connection, and nng readv. That is how it is learnt whose frames those are, by the first call already: nothing was
  * read before it. With another TLS library only bytes are charged.
  *
- * nng 1.5 decodes a path that ends in %XX beyond its end, into whatever lies behind it. No path of ours has a percent sign. So
- * nng gets none from a stranger, of whom it reads nothing but heads: frames are read only once their worker is welcome, and no
- * client sends any before it was answered. */
+ * Of a stranger nng reads nothing but heads (head.h): it reads frames only once their worker is welcome, and no client sends any
+ * before it was answered. */
 
 enum { FRAME_HEAD_BYTES = 2 };
 
@@ -257,6 +255,12 @@ static void settle_worker(struct connection *connection) {
   allowance_settle(&connection->allowance, guard_now_ms());
 }
 
+/* Is there nothing that may come from it any more? On the workers' port who was answered is a worker, or leaves: nng would go
+ * through the paths of all sessions for each further request. */
+static bool has_asked(const struct connection *connection) {
+  return connection->head.is_over && !connection->is_welcome;
+}
+
 /* How much may be read from this descriptor? 0: it is to be reset. */
 static size_t readable_bytes(int fd) {
   size_t most = SIZE_MAX;
@@ -269,6 +273,8 @@ static size_t readable_bytes(int fd) {
     else if (is_low)
       settle_stranger(connection);
     connections_set_reader(guard.connections, connection, tls_reads_for());
+    if (has_asked(connection) && !connection->reader && !connection->is_shut)
+      shut(connection, fd);
     most = connection->is_shut ? 0 : (size_t)MAX(connection->allowance.left, 0);
     if (most == 0 && !connection->is_shut) {
       forgo_farewell(fd);
@@ -277,16 +283,6 @@ static size_t readable_bytes(int fd) {
   }
   pthread_mutex_unlock(&guard.mutex);
   return most;
-}
-
-static void replace_percent_signs(const struct iovec *parts, size_t length) {
-  for (; length > 0; parts++) {
-    uint8_t *bytes = parts->iov_base;
-    size_t count = MIN(parts->iov_len, length);
-    for (size_t i = 0; i < count; i++)
-      bytes[i] = bytes[i] == '%' ? '_' : bytes[i];
-    length -= count;
-  }
 }
 
 /* A control frame came from it. nng 1.5 never frees the pongs that wait when it has sent a close frame, which goes before them.
@@ -309,25 +305,27 @@ static void charge_frame(struct connection *connection, uint8_t first) {
     check_pongs(connection);
 }
 
-/* Once for all bytes that nng gets to see, decrypted ones if they were encrypted, of which it asked for `asked`. */
-static void inspect(struct connection *connection, size_t asked, const struct iovec *parts, size_t length) {
+/* Once for all bytes that nng is to see, decrypted ones if they were encrypted, of which it asked for `asked`. Returns how many
+ * it gets. */
+static size_t inspect(struct connection *connection, size_t asked, const struct iovec *parts, size_t length) {
   if (asked <= FRAME_HEAD_BYTES)
     charge_frame(connection, *(const uint8_t *)parts->iov_base);
-  if (guard.knows_tls && !connection->is_welcome && !connection->is_rpc)
-    replace_percent_signs(parts, length);
+  bool is_stranger = guard.knows_tls && !connection->is_welcome && !connection->is_rpc;
+  return is_stranger ? head_filter(&connection->head, parts, length) : length;
 }
 
-/* Charges a read for `asked` that got `length` bytes, into these parts. The reader holds the descriptor open: it is still the
- * same connection, unless the table has forgotten it. */
-static void charge(int fd, size_t asked, const struct iovec *parts, size_t length) {
+/* Charges a read for `asked` that got `length` bytes, into these parts; returns how many of them nng gets. The reader holds the
+ * descriptor open: it is still the same connection, unless the table has forgotten it. */
+static size_t charge(int fd, size_t asked, const struct iovec *parts, size_t length) {
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
   if (connection) {
     allowance_charge(&connection->allowance, length);
     if (!connection->reader)
-      inspect(connection, asked, parts, length);
+      length = inspect(connection, asked, parts, length);
   }
   pthread_mutex_unlock(&guard.mutex);
+  return length;
 }
 
 /* Copies as many of the parts as hold `most` bytes; returns their number. `*out_asked` is what all of them hold. */
@@ -358,17 +356,18 @@ ssize_t readv(int fd, const struct iovec *parts, int count) {
   ssize_t length = syscall(SYS_readv, fd, kept, kept_count);
   int code = errno;
   if (length > 0)
-    charge(fd, asked, kept, (size_t)length);
+    length = (ssize_t)charge(fd, asked, kept, (size_t)length);
   errno = code;
   return length;
 }
 
-static void inspect_decrypted(const void *tls, size_t asked, uint8_t *bytes, size_t length) {
+static size_t inspect_decrypted(const void *tls, size_t asked, uint8_t *bytes, size_t length) {
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = guard.on ? connections_find_reader(guard.connections, tls) : NULL;
   if (connection)
-    inspect(connection, asked, &(struct iovec){.iov_base = bytes, .iov_len = length}, length);
+    length = inspect(connection, asked, &(struct iovec){.iov_base = bytes, .iov_len = length}, length);
   pthread_mutex_unlock(&guard.mutex);
+  return length;
 }
 
 /* ---- by the second ---- */

@@ -7,11 +7,10 @@
  * until guard_init.
  *
  * What nng reads is charged to the connection's allowance. One whose allowance is used up is reset, and what it sent beyond is
- * never seen. A connection that was not welcomed may send a request head, of which nng gets each percent sign as an underscore;
- * on other ports than the workers' it may send another one as soon as it was answered. Who was welcomed may send what
- * guard_welcome says without anything coming of it. Its messages are given back as they are taken, and 4 KiB a second; but
- * nothing is, while it does not take what was sent to it.
- * Threads: any. Errors: none. */
+ * never seen. A connection that was not welcomed may send a request head, of which nng gets each percent sign as an underscore.
+ * What follows on the workers' port is never seen; on other ports it may send another one as soon as it was answered. Who was
+ * welcomed may send what guard_welcome says without anything coming of it. Its messages are given back as they are taken, and 4
+ * KiB a second; but nothing is, while it does not take what was sent to it. Threads: any. Errors: none. */
 #ifndef MILLRACE_WORKERS_GUARD_H
 #define MILLRACE_WORKERS_GUARD_H
 

@@ -6,13 +6,15 @@
 #include <stdatomic.h>
 #include <string.h>
 
-static void (*_Atomic shown_to)(const void *tls, size_t asked, uint8_t *bytes, size_t length);
+enum { MBEDTLS_ERR_SSL_CONN_EOF = -0x7280 };
+
+static size_t (*_Atomic shown_to)(const void *tls, size_t asked, uint8_t *bytes, size_t length);
 static _Thread_local const void *reads_for;
 
 /* The library's declaration needs its headers, which nothing else of ours does. */
 int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked);
 
-bool tls_reads_show(void (*show)(const void *tls, size_t asked, uint8_t *bytes, size_t length)) {
+bool tls_reads_show(size_t (*show)(const void *tls, size_t asked, uint8_t *bytes, size_t length)) {
   shown_to = show;
   return dlsym(RTLD_NEXT, "mbedtls_ssl_read") != NULL;
 }
@@ -33,8 +35,9 @@ int mbedtls_ssl_read(void *tls, unsigned char *buffer, size_t asked) {
   reads_for = tls;
   int length = found(tls, buffer, asked);
   reads_for = NULL;
-  void (*show)(const void *, size_t, uint8_t *, size_t) = shown_to;
-  if (length > 0 && show)
-    show(tls, asked, buffer, (size_t)length);
-  return length;
+  size_t (*show)(const void *, size_t, uint8_t *, size_t) = shown_to;
+  if (length <= 0 || !show)
+    return length;
+  size_t kept = show(tls, asked, buffer, (size_t)length);
+  return kept > 0 ? (int)kept : MBEDTLS_ERR_SSL_CONN_EOF;
 }
