@@ -272,10 +272,14 @@ struct connection *connections_find_peer(struct connections *connections, const 
 }
 
 void connections_set_reader(struct connections *connections, struct connection *connection, const void *reader) {
-  if (!reader || connection->reader == reader)
+  if (!reader)
     return;
-  connection->reader = reader;
-  g_hash_table_insert(connections->by_reader, (gpointer)reader, connection);
+  if (!connection) {
+    g_hash_table_remove(connections->by_reader, reader);
+  } else if (connection->reader != reader) {
+    connection->reader = reader;
+    g_hash_table_insert(connections->by_reader, (gpointer)reader, connection);
+  }
 }
 
 struct connection *connections_find_reader(struct connections *connections, const void *reader) {

@@ -70,7 +70,8 @@ struct connection *connections_admit(struct connections *connections, int fd, bo
 struct connection *connections_find(struct connections *connections, int fd);
 /* The newest on the workers' port with this peer, or NULL. */
 struct connection *connections_find_peer(struct connections *connections, const struct endpoint *peer);
-/* Notes who reads it (NULL: not known), and finds the connection again, or NULL. */
+/* Notes who reads it (NULL: not known), or that this reader reads one that is not entered (NULL); and finds the connection again,
+ * or NULL. */
 void connections_set_reader(struct connections *connections, struct connection *connection, const void *reader);
 struct connection *connections_find_reader(struct connections *connections, const void *reader);
 /* Stores those refused since they were last taken. False: there are none, or that was less than a minute ago. */

@@ -266,13 +266,16 @@ static size_t readable_bytes(int fd) {
   size_t most = SIZE_MAX;
   pthread_mutex_lock(&guard.mutex);
   struct connection *connection = guard.on ? connections_find(guard.connections, fd) : NULL;
-  if (connection && connection->is_tcp && connection_is_there(connection)) {
+  if (connection && !connection_is_there(connection))
+    connection = NULL;
+  if (guard.on)
+    connections_set_reader(guard.connections, connection, tls_reads_for());
+  if (connection && connection->is_tcp) {
     bool is_low = allowance_is_low(&connection->allowance);
     if (is_low && connection->is_welcome)
       settle_worker(connection);
     else if (is_low)
       settle_stranger(connection);
-    connections_set_reader(guard.connections, connection, tls_reads_for());
     if (has_asked(connection) && !connection->reader && !connection->is_shut)
       shut(connection, fd);
     most = connection->is_shut ? 0 : (size_t)MAX(connection->allowance.left, 0);
