@@ -61,9 +61,11 @@ public final class Batches {
   }
 
   private CompletableFuture<Batch> send(CreateBatchRequest request) {
-    return rpc.call(BatchServiceGrpc.getCreateBatchMethod(), request, Errors.About.OTHER)
-        .thenApply(
-            answer -> {
+    return rpc.call(
+        BatchServiceGrpc.getCreateBatchMethod(),
+        request,
+        Errors.About.OTHER,
+        answer -> {
               List<Outcome> outcomes = outcomes(request.getItemsList(), answer.getOutcomesList(), answer.getExisting());
               return new Batch(answer.getBatch(), refused(0, outcomes));
             });
@@ -88,13 +90,13 @@ public final class Batches {
   /** A create within a span; what can't be written fails the future. */
   private <T> CompletableFuture<T> traced(String task, int jobs, Function<Telemetry.Creation, CompletableFuture<T>> create) {
     Telemetry.Creation creation = telemetry.creating(task, "", jobs);
-    CompletableFuture<T> result;
+    CompletableFuture<T> call;
     try {
-      result = create.apply(creation);
+      call = create.apply(creation);
     } catch (MillraceException refused) {
-      result = CompletableFuture.failedFuture(refused);
+      call = CompletableFuture.failedFuture(refused);
     }
-    return result.whenComplete((value, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+    return Rpc.traced(call, creation);
   }
 
   private CreateBatchRequest request(BatchSpec spec, Telemetry.Creation creation) {
@@ -132,8 +134,11 @@ public final class Batches {
 
   private CompletableFuture<List<Outcome>> send(String id, int chunk, List<io.millrace.proto.v1.JobSpec> items, boolean last) {
     var request = AddBatchItemsRequest.newBuilder().setBatchId(id).setChunk(chunk).addAllItems(items).setLast(last).build();
-    return rpc.callStream(BatchServiceGrpc.getAddBatchItemsMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> outcomes(items, answer.getOutcomesList(), answer.getRepeatedChunk()));
+    return rpc.callStream(
+        BatchServiceGrpc.getAddBatchItemsMethod(),
+        request,
+        Errors.About.OTHER,
+        answer -> outcomes(items, answer.getOutcomesList(), answer.getRepeatedChunk()));
   }
 
   /**
@@ -182,8 +187,11 @@ public final class Batches {
 
   /** No more items. */
   public CompletableFuture<Batch> sealAsync(String id) {
-    return rpc.call(BatchServiceGrpc.getSealBatchMethod(), SealBatchRequest.newBuilder().setId(id).build(), Errors.About.OTHER)
-        .thenApply(answer -> new Batch(answer.getBatch()));
+    return rpc.call(
+        BatchServiceGrpc.getSealBatchMethod(),
+        SealBatchRequest.newBuilder().setId(id).build(),
+        Errors.About.OTHER,
+        answer -> new Batch(answer.getBatch()));
   }
 
   /** One batch. */
@@ -193,8 +201,11 @@ public final class Batches {
 
   /** One batch. */
   public CompletableFuture<Batch> getAsync(String id) {
-    return rpc.call(BatchServiceGrpc.getGetBatchMethod(), GetBatchRequest.newBuilder().setId(id).build(), Errors.About.OTHER)
-        .thenApply(answer -> new Batch(answer.getBatch()));
+    return rpc.call(
+        BatchServiceGrpc.getGetBatchMethod(),
+        GetBatchRequest.newBuilder().setId(id).build(),
+        Errors.About.OTHER,
+        answer -> new Batch(answer.getBatch()));
   }
 
   /** Waits until the batch has ended, however it ended. */
@@ -209,8 +220,12 @@ public final class Batches {
         timeout,
         slice -> {
           WaitBatchRequest request = WaitBatchRequest.newBuilder().setId(id).setTimeout(Convert.toDuration(slice)).build();
-          return rpc.call(BatchServiceGrpc.getWaitBatchMethod(), request, slice.plus(rpc.timeout()), Errors.About.OTHER)
-              .thenApply(answer -> new Waits.Answer<>(new Batch(answer.getBatch()), answer.getTimedOut()));
+          return rpc.call(
+              BatchServiceGrpc.getWaitBatchMethod(),
+              request,
+              slice.plus(rpc.timeout()),
+              Errors.About.OTHER,
+              answer -> new Waits.Answer<>(new Batch(answer.getBatch()), answer.getTimedOut()));
         });
   }
 
@@ -232,6 +247,6 @@ public final class Batches {
   /** Seals the batch and cancels the members that have not ended, running ones by force if need be. */
   public CompletableFuture<Batch> cancelAsync(String id, boolean terminate, String reason) {
     CancelBatchRequest request = CancelBatchRequest.newBuilder().setId(id).setTerminate(terminate).setReason(reason).build();
-    return rpc.call(BatchServiceGrpc.getCancelBatchMethod(), request, Errors.About.OTHER).thenApply(answer -> new Batch(answer.getBatch()));
+    return rpc.call(BatchServiceGrpc.getCancelBatchMethod(), request, Errors.About.OTHER, answer -> new Batch(answer.getBatch()));
   }
 }

@@ -45,9 +45,13 @@ public final class Chains {
       creation.end(refused);
       return CompletableFuture.failedFuture(refused);
     }
-    return rpc.call(ChainServiceGrpc.getCreateChainMethod(), request.build(), Errors.About.OTHER)
-        .whenComplete((answer, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)))
-        .thenApply(answer -> new Chain(answer.getChain(), encoding));
+    CompletableFuture<Chain> call =
+        rpc.call(
+            ChainServiceGrpc.getCreateChainMethod(),
+            request.build(),
+            Errors.About.OTHER,
+            answer -> new Chain(answer.getChain(), encoding));
+    return Rpc.traced(call, creation);
   }
 
   /** One chain. */
@@ -57,8 +61,11 @@ public final class Chains {
 
   /** One chain. */
   public CompletableFuture<Chain> getAsync(String id) {
-    return rpc.call(ChainServiceGrpc.getGetChainMethod(), GetChainRequest.newBuilder().setId(id).build(), Errors.About.OTHER)
-        .thenApply(answer -> new Chain(answer.getChain(), encoding));
+    return rpc.call(
+        ChainServiceGrpc.getGetChainMethod(),
+        GetChainRequest.newBuilder().setId(id).build(),
+        Errors.About.OTHER,
+        answer -> new Chain(answer.getChain(), encoding));
   }
 
   /** Waits until the chain has ended, however it ended. */
@@ -73,8 +80,12 @@ public final class Chains {
         timeout,
         slice -> {
           WaitChainRequest request = WaitChainRequest.newBuilder().setId(id).setTimeout(Convert.toDuration(slice)).build();
-          return rpc.call(ChainServiceGrpc.getWaitChainMethod(), request, slice.plus(rpc.timeout()), Errors.About.OTHER)
-              .thenApply(answer -> new Waits.Answer<>(new Chain(answer.getChain(), encoding), answer.getTimedOut()));
+          return rpc.call(
+              ChainServiceGrpc.getWaitChainMethod(),
+              request,
+              slice.plus(rpc.timeout()),
+              Errors.About.OTHER,
+              answer -> new Waits.Answer<>(new Chain(answer.getChain(), encoding), answer.getTimedOut()));
         });
   }
 
@@ -96,7 +107,6 @@ public final class Chains {
   /** Cancels the steps that have not ended, the running one by force if need be. */
   public CompletableFuture<Chain> cancelAsync(String id, boolean terminate, String reason) {
     CancelChainRequest request = CancelChainRequest.newBuilder().setId(id).setTerminate(terminate).setReason(reason).build();
-    return rpc.call(ChainServiceGrpc.getCancelChainMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> new Chain(answer.getChain(), encoding));
+    return rpc.call(ChainServiceGrpc.getCancelChainMethod(), request, Errors.About.OTHER, answer -> new Chain(answer.getChain(), encoding));
   }
 }

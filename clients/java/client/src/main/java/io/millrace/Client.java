@@ -81,16 +81,7 @@ public final class Client implements AutoCloseable {
     Telemetry.Creation creation = telemetry.creating(spec.task, specs.queueOf(spec), 1);
     try {
       io.millrace.proto.v1.JobSpec message = specs.job(spec, creation);
-      CompletableFuture<Created> future = coalescer == null ? Coalescer.single(rpc, message) : coalescer.create(message);
-      CompletableFuture<Created> result =
-          future.whenComplete((created, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
-      result.whenComplete(
-          (created, failure) -> {
-            if (result.isCancelled()) {
-              future.cancel(false); // so that it is not sent, if it still waits
-            }
-          });
-      return result;
+      return Rpc.traced(coalescer == null ? Coalescer.single(rpc, message) : coalescer.create(message), creation);
     } catch (MillraceException refused) {
       creation.end(refused);
       return CompletableFuture.failedFuture(refused);
@@ -166,8 +157,8 @@ public final class Client implements AutoCloseable {
 
   private CompletableFuture<Job> get(String id, boolean withLog) {
     GetJobRequest request = GetJobRequest.newBuilder().setId(id).setWithLog(withLog).build();
-    return rpc.call(JobServiceGrpc.getGetJobMethod(), request, Errors.About.JOB)
-        .thenApply(answer -> new Job(answer.getJob(), answer.getLogList(), encoding));
+    return rpc.call(
+        JobServiceGrpc.getGetJobMethod(), request, Errors.About.JOB, answer -> new Job(answer.getJob(), answer.getLogList(), encoding));
   }
 
   /** Waits until the job has ended, however it ended; {@link WaitTimeoutException} when the time is over. */
@@ -182,8 +173,12 @@ public final class Client implements AutoCloseable {
         timeout,
         slice -> {
           WaitJobRequest request = WaitJobRequest.newBuilder().setId(id).setTimeout(Convert.toDuration(slice)).build();
-          return rpc.call(JobServiceGrpc.getWaitJobMethod(), request, slice.plus(rpc.timeout()), Errors.About.JOB)
-              .thenApply(answer -> new Waits.Answer<>(new Job(answer.getJob(), encoding), answer.getTimedOut()));
+          return rpc.call(
+              JobServiceGrpc.getWaitJobMethod(),
+              request,
+              slice.plus(rpc.timeout()),
+              Errors.About.JOB,
+              answer -> new Waits.Answer<>(new Job(answer.getJob(), encoding), answer.getTimedOut()));
         });
   }
 
@@ -225,7 +220,7 @@ public final class Client implements AutoCloseable {
   /** Cancels a job, with a reason that its error tells. */
   public CompletableFuture<Boolean> cancelAsync(String id, boolean terminate, String reason) {
     CancelJobRequest request = CancelJobRequest.newBuilder().setId(id).setTerminate(terminate).setReason(reason).build();
-    return rpc.call(JobServiceGrpc.getCancelJobMethod(), request, Errors.About.JOB).thenApply(answer -> answer.getAccepted());
+    return rpc.call(JobServiceGrpc.getCancelJobMethod(), request, Errors.About.JOB, answer -> answer.getAccepted());
   }
 
   /** Cancels all matches; tells how many. */
@@ -249,7 +244,7 @@ public final class Client implements AutoCloseable {
   /** Starts an ended job that did not succeed anew. */
   public CompletableFuture<Job> retryAsync(String id) {
     RetryJobRequest request = RetryJobRequest.newBuilder().setId(id).build();
-    return rpc.call(JobServiceGrpc.getRetryJobMethod(), request, Errors.About.JOB).thenApply(answer -> new Job(answer.getJob(), encoding));
+    return rpc.call(JobServiceGrpc.getRetryJobMethod(), request, Errors.About.JOB, answer -> new Job(answer.getJob(), encoding));
   }
 
   /** Starts all matches anew (by default those that failed); tells how many. */
@@ -272,8 +267,8 @@ public final class Client implements AutoCloseable {
 
   /** Changes a waiting job. */
   public CompletableFuture<Job> updateAsync(String id, JobUpdate update) {
-    return rpc.call(JobServiceGrpc.getUpdateJobMethod(), update.request(id), Errors.About.JOB)
-        .thenApply(answer -> new Job(answer.getJob(), encoding));
+    return rpc.call(
+        JobServiceGrpc.getUpdateJobMethod(), update.request(id), Errors.About.JOB, answer -> new Job(answer.getJob(), encoding));
   }
 
   /** Removes an ended job. */
@@ -284,7 +279,7 @@ public final class Client implements AutoCloseable {
   /** Removes an ended job. */
   public CompletableFuture<Void> deleteAsync(String id) {
     DeleteJobRequest request = DeleteJobRequest.newBuilder().setId(id).build();
-    return rpc.call(JobServiceGrpc.getDeleteJobMethod(), request, Errors.About.JOB).thenAccept(answer -> {});
+    return rpc.call(JobServiceGrpc.getDeleteJobMethod(), request, Errors.About.JOB, answer -> null);
   }
 
   /** Jobs one after the other. */

@@ -165,15 +165,17 @@ final class Coalescer {
 
   /** One create, one call. */
   static CompletableFuture<Created> single(Rpc rpc, io.millrace.proto.v1.JobSpec spec) {
-    return rpc.call(JobServiceGrpc.getCreateJobMethod(), CreateJobRequest.newBuilder().setJob(spec).build(), Errors.About.JOB)
-        .thenApply(answer -> new Created(answer.getJob().getId(), answer.getExisting()));
+    return rpc.call(
+        JobServiceGrpc.getCreateJobMethod(),
+        CreateJobRequest.newBuilder().setJob(spec).build(),
+        Errors.About.JOB,
+        answer -> new Created(answer.getJob().getId(), answer.getExisting()));
   }
 
   /** Many creates, one call: at most {@link #JOBS_MAX} of {@link #BYTES_MAX} together. */
   static CompletableFuture<List<Outcome>> bulk(Rpc rpc, List<io.millrace.proto.v1.JobSpec> specs) {
     CreateJobsRequest request = CreateJobsRequest.newBuilder().addAllJobs(specs).build();
-    return rpc.call(JobServiceGrpc.getCreateJobsMethod(), request, Errors.About.JOB)
-        .thenApply(answer -> outcomes(specs, answer.getOutcomesList()));
+    return rpc.call(JobServiceGrpc.getCreateJobsMethod(), request, Errors.About.JOB, answer -> outcomes(specs, answer.getOutcomesList()));
   }
 
   /** As many as there are specs: if the server answered another number, nobody knows whose each is, and all have failed. */

@@ -29,8 +29,11 @@ public final class Queues {
 
   /** One queue with its counts. */
   public CompletableFuture<Queue> getAsync(String name) {
-    return rpc.call(QueueServiceGrpc.getGetQueueMethod(), GetQueueRequest.newBuilder().setName(name).build(), Errors.About.OTHER)
-        .thenApply(answer -> new Queue(answer.getQueue()));
+    return rpc.call(
+        QueueServiceGrpc.getGetQueueMethod(),
+        GetQueueRequest.newBuilder().setName(name).build(),
+        Errors.About.OTHER,
+        answer -> new Queue(answer.getQueue()));
   }
 
   /** All queues, page by page as the stream is read. */
@@ -68,8 +71,11 @@ public final class Queues {
 
   /** Cancels every job that is pending now; tells how many. */
   public CompletableFuture<Long> purgeAsync(String name) {
-    return rpc.call(QueueServiceGrpc.getPurgeQueueMethod(), PurgeQueueRequest.newBuilder().setName(name).build(), Errors.About.OTHER)
-        .thenApply(answer -> answer.getPurged());
+    return rpc.call(
+        QueueServiceGrpc.getPurgeQueueMethod(),
+        PurgeQueueRequest.newBuilder().setName(name).build(),
+        Errors.About.OTHER,
+        answer -> answer.getPurged());
   }
 
   /** Forgets an empty queue. */

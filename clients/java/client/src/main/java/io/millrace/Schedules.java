@@ -64,8 +64,11 @@ public final class Schedules {
     } catch (MillraceException refused) {
       return CompletableFuture.failedFuture(refused);
     }
-    return rpc.call(ScheduleServiceGrpc.getDeclareSchedulesMethod(), request.build(), Errors.About.OTHER)
-        .thenApply(answer -> new Declared(answer.getCreated(), answer.getUpdated(), answer.getUnchanged(), answer.getDeleted()));
+    return rpc.call(
+        ScheduleServiceGrpc.getDeclareSchedulesMethod(),
+        request.build(),
+        Errors.About.OTHER,
+        answer -> new Declared(answer.getCreated(), answer.getUpdated(), answer.getUnchanged(), answer.getDeleted()));
   }
 
   /** Creates a schedule; the same again changes nothing, other content under the name is {@link AlreadyExistsException}. */
@@ -81,8 +84,8 @@ public final class Schedules {
     } catch (MillraceException refused) {
       return CompletableFuture.failedFuture(refused);
     }
-    return rpc.call(ScheduleServiceGrpc.getCreateScheduleMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> new Schedule(answer.getSchedule()));
+    return rpc.call(
+        ScheduleServiceGrpc.getCreateScheduleMethod(), request, Errors.About.OTHER, answer -> new Schedule(answer.getSchedule()));
   }
 
   /** Replaces the whole content of a schedule; its past stays. */
@@ -99,8 +102,7 @@ public final class Schedules {
   /** One schedule. */
   public CompletableFuture<Schedule> getAsync(String name) {
     GetScheduleRequest request = GetScheduleRequest.newBuilder().setName(name).build();
-    return rpc.call(ScheduleServiceGrpc.getGetScheduleMethod(), request, Errors.About.OTHER)
-        .thenApply(answer -> new Schedule(answer.getSchedule()));
+    return rpc.call(ScheduleServiceGrpc.getGetScheduleMethod(), request, Errors.About.OTHER, answer -> new Schedule(answer.getSchedule()));
   }
 
   /** All schedules, page by page as the stream is read. */

@@ -45,6 +45,9 @@ final class Waits<T> {
   }
 
   private void step() {
+    if (result.isDone()) { // while it paused
+      return;
+    }
     Duration left = Duration.ofNanos(Math.max(0, end - System.nanoTime()));
     CompletableFuture<Answer<T>> next = ask.apply(left.compareTo(SLICE) < 0 ? left : SLICE);
     call = next;

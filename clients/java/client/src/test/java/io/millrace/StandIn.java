@@ -5,6 +5,7 @@ import io.grpc.Grpc;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import io.millrace.proto.v1.CreateJobRequest;
 import io.millrace.proto.v1.CreateJobResponse;
@@ -15,11 +16,14 @@ import io.millrace.proto.v1.CreateJobsStreamResponse;
 import io.millrace.proto.v1.CreateOutcome;
 import io.millrace.proto.v1.Job;
 import io.millrace.proto.v1.JobServiceGrpc;
+import io.millrace.proto.v1.WaitJobRequest;
+import io.millrace.proto.v1.WaitJobResponse;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Function;
 
 /** A server that answers creates when and as a test wants it: what a real one does only when it is broken, or by chance. */
@@ -32,6 +36,12 @@ final class StandIn extends JobServiceGrpc.JobServiceImplBase implements AutoClo
 
   volatile Function<List<io.millrace.proto.v1.JobSpec>, List<CreateOutcome>> outcomes =
       jobs -> jobs.stream().map(job -> CreateOutcome.newBuilder().setId(job.getId()).build()).toList();
+
+  /** Calls that wait for a job; they are never answered. */
+  final AtomicInteger waits = new AtomicInteger();
+
+  /** Those whose clients have left them. */
+  final AtomicInteger left = new AtomicInteger();
 
   private final Server server;
 
@@ -100,6 +110,12 @@ final class StandIn extends JobServiceGrpc.JobServiceImplBase implements AutoClo
         to.onCompleted();
       }
     };
+  }
+
+  @Override
+  public void waitJob(WaitJobRequest request, StreamObserver<WaitJobResponse> to) {
+    ((ServerCallStreamObserver<WaitJobResponse>) to).setOnCancelHandler(left::incrementAndGet);
+    waits.incrementAndGet();
   }
 
   @Override
