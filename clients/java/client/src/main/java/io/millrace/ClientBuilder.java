@@ -27,6 +27,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLContext;
 
 /** Configures a {@link Client}. */
@@ -36,6 +37,11 @@ public final class ClientBuilder {
 
   /** Calls of up to 4 MiB are kept to be sent again. */
   private static final long RETRY_BYTES_MAX = 8 << 20;
+
+  /** While calls are under way, a server that is silent for so long is asked whether it lives, and has so long to answer. */
+  private static final long KEEPALIVE_SECONDS = 20;
+
+  private static final long KEEPALIVE_TIMEOUT_SECONDS = 10;
 
   private static final String UNIX = "unix:";
   private static final Path SYSTEM = Path.of("system");
@@ -183,6 +189,8 @@ public final class ClientBuilder {
         .enableRetry()
         .perRpcBufferLimit(RETRY_BYTES_MAX)
         .retryBufferSize(8 * RETRY_BYTES_MAX)
+        .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
+        .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
         .maxInboundMessageSize(RECEIVE_BYTES_MAX);
     String secret = token.isEmpty() ? tokenOfFile() : token;
     if (!secret.isEmpty()) {

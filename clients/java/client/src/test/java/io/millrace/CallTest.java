@@ -3,6 +3,9 @@ package io.millrace;
 
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -15,6 +18,9 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(120)
 final class CallTest {
   private static final String ID = "00000000-0000-4000-8000-000000000001";
+
+  /** An empty frame of settings, the first thing that a client of HTTP/2 wants to hear. */
+  private static final byte[] SETTINGS = {0, 0, 0, 4, 0, 0, 0, 0, 0};
 
   private static void await(BooleanSupplier condition) throws InterruptedException {
     while (!condition.getAsBoolean()) { // until the test's time is over
@@ -44,6 +50,19 @@ final class CallTest {
       waiter.interrupt();
       await(() -> server.left.get() == server.waits.get());
       waiter.join();
+    }
+  }
+
+  /** As behind a path that is dead: nothing comes back, not even that the connection is closed. */
+  @Test
+  void aWatchEndsWhenItsServerIsSilent() throws Exception {
+    try (ServerSocket listener = new ServerSocket(0, 1, InetAddress.getLoopbackAddress());
+        Client client = Client.builder().address("127.0.0.1:" + listener.getLocalPort()).build();
+        JobWatch watch = client.watch(JobFilter.queue("q"));
+        Socket server = listener.accept()) {
+      listener.close(); // it can't connect again
+      server.getOutputStream().write(SETTINGS);
+      assertThatThrownBy(watch::hasNext).isInstanceOf(UnavailableException.class);
     }
   }
 }
