@@ -88,13 +88,16 @@ final class Coalescer {
         .whenComplete(
             (outcomes, failure) -> {
               sendNext();
-              for (int i = 0; i < group.size(); i++) {
-                Outcome outcome = failure == null ? outcomes.get(i) : null;
-                settle(
-                    group.get(i).future,
-                    outcome == null ? null : new Created(outcome.id(), outcome.existing()),
-                    outcome == null ? Errors.again(failure) : outcome.error().orElse(null));
-              }
+              new Telling(
+                      group.size(),
+                      i -> {
+                        Outcome outcome = failure == null ? outcomes.get(i) : null;
+                        settle(
+                            group.get(i).future,
+                            outcome == null ? null : new Created(outcome.id(), outcome.existing()),
+                            outcome == null ? Errors.again(failure) : outcome.error().orElse(null));
+                      })
+                  .run();
             });
   }
 
@@ -125,17 +128,18 @@ final class Coalescer {
     return group;
   }
 
-  /** With the lock. One timer at a time, for the create that was asked for first. */
+  /** With the lock. One timer at a time, for the create that was asked for first and is not late yet. */
   private void watch() {
     if (isWatched) {
       return;
     }
-    Waiting first = inFlight.stream().filter(one -> !one.future.isDone()).findFirst().orElse(waiting.peek());
+    long now = System.nanoTime();
+    Waiting first = inFlight.stream().filter(one -> !one.future.isDone() && !one.isLate(now)).findFirst().orElse(waiting.peek());
     if (first == null) {
       return;
     }
     isWatched = true;
-    CompletableFuture.delayedExecutor(Math.max(0, first.end - System.nanoTime()), TimeUnit.NANOSECONDS, Threads.FOLLOWERS)
+    CompletableFuture.delayedExecutor(Math.max(0, first.end - now), TimeUnit.NANOSECONDS, Threads.FOLLOWERS)
         .execute(
             () -> {
               synchronized (this) {
@@ -156,11 +160,14 @@ final class Coalescer {
       }
       watch();
     }
-    String message = "the create had no answer within " + rpc.timeout().toMillis() + " ms";
-    for (Waiting one : late) {
-      one.future.completeExceptionally(
-          new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message)));
+    if (!late.isEmpty()) { // on other threads: the next call must not wait for what follows upon it
+      Threads.FOLLOWERS.execute(new Telling(late.size(), i -> late.get(i).future.completeExceptionally(isLate())));
     }
+  }
+
+  private DeadlineExceededException isLate() {
+    String message = "the create had no answer within " + rpc.timeout().toMillis() + " ms";
+    return new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message));
   }
 
   /** One create, one call. */

@@ -131,6 +131,32 @@ final class CreateTest {
   }
 
   @Test
+  void whatFollowsUponOneOfThoseThatShareACallMayWaitForTheOthers() throws Exception {
+    CompletableFuture<Created> first = hold(client);
+    CompletableFuture<Created> one = client.createAsync(JobSpec.of("one"));
+    CompletableFuture<Created> two = client.createAsync(JobSpec.of("two"));
+    CompletableFuture<String> follower = one.thenApply(created -> two.join().id());
+    server.gate.complete(null);
+    get(first);
+    assertThat(get(follower)).isEqualTo(get(two).id());
+    assertThat(server.calls).last().isEqualTo(List.of("one", "two"));
+  }
+
+  @Test
+  void whatFollowsUponOneThatIsLateMayWaitForTheOthers() throws Exception {
+    try (Client hasty = server.client().callTimeout(Duration.ofSeconds(1)).build()) {
+      CompletableFuture<Created> first = hold(hasty);
+      CompletableFuture<Created> one = hasty.createAsync(JobSpec.of("one"));
+      CompletableFuture<Created> two = hasty.createAsync(JobSpec.of("two"));
+      CompletableFuture<Throwable> follower = one.handle((created, failure) -> two.handle((other, late) -> late).join());
+      assertThatThrownBy(() -> get(first)).hasCauseInstanceOf(DeadlineExceededException.class);
+      assertThatThrownBy(() -> get(two)).hasCauseInstanceOf(DeadlineExceededException.class);
+      assertThat(Errors.unwrap(get(follower))).isInstanceOf(DeadlineExceededException.class);
+      server.gate.complete(null);
+    }
+  }
+
+  @Test
   void whatFollowsUponAnAnswerOfAStreamMayCreate() throws Exception {
     server.gate = new CompletableFuture<>();
     List<CompletableFuture<Created>> followers = new ArrayList<>();
