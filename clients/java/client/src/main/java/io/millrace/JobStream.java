@@ -18,6 +18,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
 
 /**
@@ -56,8 +57,11 @@ public final class JobStream implements AutoCloseable {
   private final Set<Answered> untold = Collections.newSetFromMap(new IdentityHashMap<>());
   private Connection connection;
   private int failures;
-  private long answers;
   private boolean isClosed;
+  private boolean isWatched;
+
+  /** System.nanoTime(): since then there is something in flight, and the server has answered nothing. */
+  private long silentSince;
 
   JobStream(Rpc rpc, SpecWriter specs, Telemetry telemetry) {
     this.rpc = rpc;
@@ -80,9 +84,13 @@ public final class JobStream implements AutoCloseable {
       if (isClosed) {
         throw new IllegalStateException("the stream is closed");
       }
-      awaitProgress(() -> waiting.size() >= WAITING_MAX);
-      waiting.add(item);
-      flush();
+      try {
+        await(() -> waiting.size() < WAITING_MAX);
+        waiting.add(item);
+        flush();
+      } catch (InterruptedException interrupted) {
+        item.future.completeExceptionally(isInterrupted(interrupted));
+      }
     }
     return item.future;
   }
@@ -93,7 +101,11 @@ public final class JobStream implements AutoCloseable {
     List<Answered> last;
     synchronized (this) {
       isClosed = true;
-      awaitProgress(() -> !waiting.isEmpty() || !inFlight.isEmpty());
+      try {
+        await(() -> waiting.isEmpty() && inFlight.isEmpty());
+      } catch (InterruptedException interrupted) {
+        failAll(isInterrupted(interrupted));
+      }
       if (connection != null) {
         connection.requests.onCompleted();
         connection = null;
@@ -103,28 +115,35 @@ public final class JobStream implements AutoCloseable {
     last.forEach(Answered::tell);
   }
 
-  /** With the lock. Waits as long as the condition holds and the server goes on answering. */
-  private void awaitProgress(java.util.function.BooleanSupplier condition) {
-    long patience = rpc.timeout().toNanos();
-    long seen = answers;
-    long end = System.nanoTime() + patience;
-    while (condition.getAsBoolean()) {
-      long left = end - System.nanoTime();
-      if (answers != seen) {
-        seen = answers;
-        end = System.nanoTime() + patience;
-      } else if (left <= 0) {
-        String message = "the server has not answered for " + rpc.timeout().toSeconds() + " s";
-        failAll(new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message)));
-      } else {
-        try {
-          TimeUnit.NANOSECONDS.timedWait(this, left);
-        } catch (InterruptedException interrupted) {
-          Thread.currentThread().interrupt();
-          failAll(new MillraceException(new MillraceException.Details(ErrorCode.CANCELLED, "interrupted").cause(interrupted)));
-        }
-      }
+  /** With the lock. It is what is in flight that is waited for, and {@link #watch} sees to it that it does not last for ever. */
+  private void await(BooleanSupplier condition) throws InterruptedException {
+    while (!condition.getAsBoolean()) {
+      wait();
     }
+  }
+
+  private static MillraceException isInterrupted(InterruptedException interrupted) {
+    Thread.currentThread().interrupt();
+    return new MillraceException(new MillraceException.Details(ErrorCode.CANCELLED, "interrupted").cause(interrupted));
+  }
+
+  /** With the lock. While something is in flight there is one check to come: a server that does not answer for so long fails all. */
+  private void watch() {
+    if (isWatched || inFlight.isEmpty()) {
+      return;
+    }
+    isWatched = true;
+    long left = silentSince + rpc.timeout().toNanos() - System.nanoTime();
+    CompletableFuture.delayedExecutor(Math.max(0, left), TimeUnit.NANOSECONDS, Threads.FOLLOWERS).execute(this::check);
+  }
+
+  private synchronized void check() {
+    isWatched = false;
+    if (!inFlight.isEmpty() && System.nanoTime() - silentSince >= rpc.timeout().toNanos()) {
+      String message = "the server has not answered for " + rpc.timeout().toMillis() + " ms";
+      failAll(new DeadlineExceededException(new MillraceException.Details(ErrorCode.DEADLINE_EXCEEDED, message)));
+    }
+    watch();
   }
 
   /** With the lock. */
@@ -145,7 +164,11 @@ public final class JobStream implements AutoCloseable {
       if (message.isEmpty()) {
         continue;
       }
+      if (inFlight.isEmpty()) {
+        silentSince = System.nanoTime();
+      }
       inFlight.add(message);
+      watch();
       if (connection == null) {
         connect();
       } else {
@@ -166,7 +189,7 @@ public final class JobStream implements AutoCloseable {
       return;
     }
     failures = 0;
-    answers++;
+    silentSince = System.nanoTime();
     List<Item> message = inFlight.remove();
     List<Outcome> outcomes = Coalescer.outcomes(message.stream().map(Item::spec).toList(), response.getOutcomesList());
     tell(new Answered(message, outcomes::get));

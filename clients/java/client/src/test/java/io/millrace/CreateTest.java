@@ -157,6 +157,45 @@ final class CreateTest {
   }
 
   @Test
+  void aStreamWhoseServerIsSilentFailsItsJobsAndGoesOn() throws Exception {
+    try (Client hasty = server.client().callTimeout(Duration.ofSeconds(1)).build();
+        JobStream stream = hasty.createStream()) {
+      CompletableFuture<Void> closed = new CompletableFuture<>();
+      server.gate = closed;
+      CompletableFuture<Created> lost = stream.create(JobSpec.of("lost"));
+      assertThatThrownBy(() -> get(lost)).hasCauseInstanceOf(DeadlineExceededException.class);
+      server.gate = CompletableFuture.completedFuture(null);
+      assertThat(get(stream.create(JobSpec.of("next"))).id()).isNotEmpty();
+      closed.complete(null);
+    }
+  }
+
+  @Test
+  void anInterruptOfOneThatCreatesIsNoConcernOfTheOthersOnItsStream() throws Exception {
+    server.gate = new CompletableFuture<>();
+    try (JobStream stream = client.createStream()) {
+      List<CompletableFuture<Created>> jobs = new ArrayList<>();
+      Thread filler =
+          new Thread(
+              () -> {
+                while (!Thread.currentThread().isInterrupted()) { // at some time there is no more room
+                  jobs.add(stream.create(JobSpec.of("t")));
+                }
+              });
+      filler.start();
+      await(() -> filler.getState() == Thread.State.WAITING || filler.getState() == Thread.State.TIMED_WAITING);
+      filler.interrupt();
+      filler.join();
+      server.gate.complete(null);
+      CompletableFuture<Created> interrupted = jobs.remove(jobs.size() - 1);
+      assertThatThrownBy(() -> get(interrupted)).cause().hasMessageContaining("interrupted");
+      for (CompletableFuture<Created> job : jobs) {
+        assertThat(get(job).id()).isNotEmpty();
+      }
+    }
+  }
+
+  @Test
   void whatFollowsUponAnAnswerOfAStreamMayCreate() throws Exception {
     server.gate = new CompletableFuture<>();
     List<CompletableFuture<Created>> followers = new ArrayList<>();
