@@ -18,13 +18,17 @@ import java.util.concurrent.ThreadLocalRandom;
  *   register ──► dial ──► serve ──► (broken, silent) ──► dial …      refused, or broken twice in 10 s: register to resume;
  *      ▲                    │                                        NOT_FOUND: all that was held is lost, a new session
  *      └── server away: back off, for ever            stop, drain: finish, give back, deregister
+ *                                                     (server away: only as long as there is something to report)
  * </pre>
  */
 final class SessionLoop {
   private static final Duration CALL_TIMEOUT = Duration.ofSeconds(10);
   private static final Duration TWICE_WITHIN = Duration.ofSeconds(10);
   private static final Duration HANDLERS_RETURN = Duration.ofSeconds(3);
+
+  /** For the last reports to be accepted, after the grace. */
   private static final Duration GOODBYE = Duration.ofSeconds(5);
+
   private static final Duration GIVE_BACK = Duration.ofSeconds(3);
   private static final long BACKOFF_FIRST_MS = 200;
   private static final long BACKOFF_LAST_MS = 3000;
@@ -75,15 +79,13 @@ final class SessionLoop {
     boolean mustRegister = true;
     while (true) {
       if (mustRegister && !register()) {
-        finishAlone();
         break;
       }
       if (!dial()) {
         mustRegister = true;
-        if (isStopping && lookAfterEnding()) {
+        if (backOff(Math.min(BACKOFF_FIRST_MS << Math.min(refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS))) {
           break;
         }
-        backOff(Math.min(BACKOFF_FIRST_MS << Math.min(refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
         continue;
       }
       boolean hasEnded = serve();
@@ -94,8 +96,8 @@ final class SessionLoop {
       long now = System.nanoTime();
       mustRegister = brokenAt != Long.MIN_VALUE && now - brokenAt < TWICE_WITHIN.toNanos();
       brokenAt = now;
-      if (mustRegister) {
-        backOff(BACKOFF_FIRST_MS);
+      if (mustRegister && backOff(BACKOFF_FIRST_MS)) {
+        break;
       }
     }
     deregister();
@@ -104,10 +106,10 @@ final class SessionLoop {
 
   // ---- registering ----
 
-  /** Tries until the worker is registered (true) or stopped (false). */
+  /** Tries until the worker is registered (true) or has ended (false). */
   private boolean register() throws InterruptedException {
     long backoff = BACKOFF_FIRST_MS;
-    while (true) {
+    while (!lookAfterEnding()) {
       try {
         registerOnce();
         return true;
@@ -121,11 +123,12 @@ final class SessionLoop {
         }
         LOG.log(System.Logger.Level.WARNING, "cannot register, trying again in {0} ms: {1}", backoff, failure.getMessage());
       }
-      if (pause(backoff + ThreadLocalRandom.current().nextLong(backoff / 4))) {
+      if (backOff(backoff + ThreadLocalRandom.current().nextLong(backoff / 4))) {
         return false;
       }
       backoff = Math.min(2 * backoff, BACKOFF_LAST_MS);
     }
+    return false;
   }
 
   private void registerOnce() {
@@ -135,13 +138,23 @@ final class SessionLoop {
       asked.setResumeSessionId(before.id()).setResumeSessionToken(before.token());
     }
     RegisterResponse answer =
-        Rpc.await(rpc.call(WorkerServiceGrpc.getRegisterMethod(), asked.build(), CALL_TIMEOUT, Errors.About.OTHER));
+        Rpc.await(rpc.call(WorkerServiceGrpc.getRegisterMethod(), asked.build(), registerTimeout(), Errors.About.OTHER));
     if (before != null && !answer.getResumed()) {
       core.orphanAll();
     }
     Registration registration = Registration.of(answer, before, connection.host(), url);
     core.registered(registration);
     LOG.log(System.Logger.Level.INFO, "{0} session={1}", answer.getResumed() ? "resumed" : "registered", registration.id());
+  }
+
+  /** No longer than to the next thing that a worker that stops has to do. */
+  private Duration registerTimeout() {
+    if (!begun) {
+      return CALL_TIMEOUT;
+    }
+    long now = System.nanoTime();
+    long left = (goodbyeEnd == 0 ? graceEnd : goodbyeEnd) - now;
+    return Duration.ofNanos(Math.max(1_000_000, Math.min(left, CALL_TIMEOUT.toNanos())));
   }
 
   private static boolean isRefusal(MillraceException failure) {
@@ -151,22 +164,22 @@ final class SessionLoop {
     };
   }
 
-  /** Sleeps, but not through a stop. True: stop. */
-  private boolean pause(long ms) throws InterruptedException {
+  /** Before the next try to connect. True: the worker has ended meanwhile. */
+  private boolean backOff(long ms) throws InterruptedException {
     long end = System.nanoTime() + Duration.ofMillis(ms).toNanos();
-    while (!isStopping && System.nanoTime() - end < 0) {
-      core.sleep(Duration.ofNanos(Math.max(1, end - System.nanoTime())));
+    while (!lookAfterEnding()) {
+      long left = end - System.nanoTime();
+      if (left <= 0) {
+        return false;
+      }
+      sleep(Duration.ofNanos(left));
     }
-    return isStopping;
+    return true;
   }
 
-  /** Before the next try to connect. One that is stopping waits, too, but has to look after its end. */
-  private void backOff(long ms) throws InterruptedException {
-    if (isStopping) {
-      core.sleep(Duration.ofMillis(BACKOFF_FIRST_MS));
-    } else {
-      pause(ms);
-    }
+  private void sleep(Duration atMost) throws InterruptedException {
+    boolean isEnding = isStopping || core.isDraining();
+    core.sleep(isEnding && atMost.compareTo(LOOK_WHILE_ENDING) > 0 ? LOOK_WHILE_ENDING : atMost);
   }
 
   // ---- a connection ----
@@ -178,6 +191,9 @@ final class SessionLoop {
       core.joined(overGrpc ? GrpcLink.open(rpc, registration, events) : NngLink.open(http, registration, events));
       LOG.log(System.Logger.Level.INFO, "joined session={0} transport={1}", registration.id(), overGrpc ? "grpc" : "nng");
       refusals = 0;
+      if (begun) { // it may have been away when it was told to send no more
+        var unused = goQuiet(CALL_TIMEOUT);
+      }
       return true;
     } catch (UnavailableException failure) {
       LOG.log(System.Logger.Level.WARNING, failure.getMessage());
@@ -206,9 +222,7 @@ final class SessionLoop {
       if (core.isBroken(registration.silence())) {
         return false;
       }
-      Duration left = Duration.ofNanos(Math.max(1, next - now));
-      boolean isEnding = begun || core.isDraining();
-      core.sleep(isEnding && left.compareTo(LOOK_WHILE_ENDING) > 0 ? LOOK_WHILE_ENDING : left);
+      sleep(Duration.ofNanos(Math.max(1, next - now)));
     }
   }
 
@@ -235,10 +249,11 @@ final class SessionLoop {
       isIdle = true;
     }
     if ((isIdle && begun) || graceIsOver) {
+      now = System.nanoTime();
       if (goodbyeEnd == 0) {
-        goodbyeEnd = System.nanoTime() + GOODBYE.toNanos();
+        goodbyeEnd = now + Math.max(0, graceEnd - now) + GOODBYE.toNanos(); // what ended early has the rest of the grace, too
       }
-      return System.nanoTime() - goodbyeEnd >= 0;
+      return now - goodbyeEnd >= 0;
     }
     return false;
   }
@@ -284,21 +299,10 @@ final class SessionLoop {
     core.releaseRunning();
   }
 
-  /** A stop while the server can't be reached: running jobs have their grace all the same. */
-  private void finishAlone() throws InterruptedException {
-    core.beginReleasing();
-    long end = System.nanoTime() + stopGrace.toNanos();
-    while (!core.isIdle() && System.nanoTime() - end < 0) {
-      core.sleep(LOOK_WHILE_ENDING);
-    }
-    if (!core.isIdle()) {
-      endGrace();
-    }
-  }
-
   private void deregister() {
     Registration registration = core.registration();
-    if (registration == null || core.mustNotConfirm()) { // to deregister would say that all has stopped
+    // To deregister would say that all has stopped, and that what was not accepted is lost.
+    if (registration == null || core.mustNotConfirm() || !core.isReported()) {
       return;
     }
     DeregisterRequest goodbye =
