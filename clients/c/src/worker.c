@@ -3,7 +3,8 @@
  *
  *   register ──► dial ──► serve ──► (broken, silent) ──► dial …          refused, or broken twice in 10 s: register to resume;
  *      ▲                    │                                            NOT_FOUND: everything held is lost, a new session
- *      └── server away: back off, for ever                stop, drain: finish, give back, deregister */
+ *      └── server away: back off, for ever                stop, drain: finish, give back, deregister
+ *                                                         (server away: only as long as there is something to report) */
 #include "worker.h"
 
 #include <unistd.h>
@@ -21,7 +22,8 @@ enum {
   BACKOFF_LAST_MS = 3000,
   BACKOFF_DOUBLINGS = 4,
   TWICE_WITHIN_US = 10 * 1000000,
-  GOODBYE_MS = 5000, /* for the last reports to be accepted */
+  GOODBYE_MS = 5000, /* for the last reports to be accepted, after the grace */
+  LOOK_WHILE_ENDING_MS = 50,
   REFUSALS_BEFORE_GRPC = 2,
 };
 
@@ -152,6 +154,120 @@ void millrace_worker_stop(struct millrace_worker *worker) {
   pthread_mutex_unlock(&worker->lock);
 }
 
+/* ---- stopping ---- */
+
+static void ignore_answer(void *context, struct box *take_box, void *response, const struct millrace_error *error) {
+  (void)context;
+  (void)response;
+  (void)error;
+  box_unref(take_box);
+}
+
+static void go_quiet_locked(struct millrace_worker *worker) {
+  Millrace__V1__QuietWorkerRequest request = MILLRACE__V1__QUIET_WORKER_REQUEST__INIT;
+  request.session_id = worker->session.id;
+  if (worker->session.id)
+    call_start(worker->client, WORKERS(QuietWorker, quiet_worker), &request, 0, ignore_answer, NULL);
+}
+
+void worker_begin_stop_locked(struct millrace_worker *worker) {
+  worker->is_releasing = true;
+  say(worker, MILLRACE_LOG_INFO, "stopping: %u running", worker->running);
+  go_quiet_locked(worker);
+  intake_release_queued_locked(worker);
+  reports_flush_locked(worker, true);
+}
+
+/* Tells what still runs to stop, waits for it a little, and gives back what does not. */
+static void end_grace(struct millrace_worker *worker) {
+  int64_t end_us = g_get_monotonic_time() + (int64_t)HANDLERS_RETURN_MS * 1000;
+  pthread_mutex_lock(&worker->lock);
+  intake_stop_running_locked(worker);
+  while (worker->running > worker->orphans && sync_wait_until(&worker->returned, &worker->lock, end_us))
+    ;
+  intake_release_running_locked(worker);
+  reports_flush_locked(worker, true);
+  pthread_mutex_unlock(&worker->lock);
+}
+
+/* It says that all has stopped, and that what was not accepted is lost. */
+static void deregister(struct millrace_worker *worker) {
+  Millrace__V1__DeregisterRequest request = MILLRACE__V1__DEREGISTER_REQUEST__INIT;
+  pthread_mutex_lock(&worker->lock);
+  bool is_reported = !reports_are_pending_locked(worker);
+  pthread_mutex_unlock(&worker->lock);
+  if (!worker->session.id || !is_reported)
+    return;
+  request.session_id = worker->session.id;
+  request.session_token = worker->session.token;
+  struct box *box;
+  void *response;
+  if (call(worker->client, WORKERS(Deregister, deregister), &request, GOODBYE_MS, &box, &response, NULL) == MILLRACE_OK)
+    box_unref(box);
+}
+
+/* How the session's thread sees the end coming. */
+struct ending {
+  bool begun;
+  bool grace_is_over;
+  int64_t grace_end_us;
+  int64_t goodbye_us; /* since then only reports are waited for; 0: not yet */
+};
+
+/* True: all is done, deregister. */
+static bool look_after_ending(struct millrace_worker *worker, struct ending *ending) {
+  int64_t now_us = g_get_monotonic_time();
+  pthread_mutex_lock(&worker->lock);
+  int stop_calls = worker->stop_calls;
+  bool is_draining = worker->is_draining;
+  pthread_mutex_unlock(&worker->lock);
+  if (stop_calls == 0 && !is_draining)
+    return false;
+  if (stop_calls > 0 && !ending->begun) {
+    pthread_mutex_lock(&worker->lock);
+    worker_begin_stop_locked(worker);
+    pthread_mutex_unlock(&worker->lock);
+    ending->begun = true;
+    ending->grace_end_us = now_us + MAX(worker->options.stop_grace_ms, 0) * 1000;
+  }
+  pthread_mutex_lock(&worker->lock);
+  bool is_idle = worker->running == worker->orphans && worker->queue.length == 0;
+  bool is_reported = !reports_are_pending_locked(worker);
+  pthread_mutex_unlock(&worker->lock);
+  if (is_reported && (is_idle || ending->grace_is_over))
+    return true;
+  if (ending->begun && !is_idle && !ending->grace_is_over && (now_us >= ending->grace_end_us || stop_calls > 1)) {
+    end_grace(worker);
+    ending->grace_is_over = true;
+    is_idle = true;
+  }
+  if ((is_idle && ending->begun) || ending->grace_is_over) {
+    now_us = g_get_monotonic_time();
+    if (ending->goodbye_us == 0)
+      ending->goodbye_us = now_us;
+    /* What ended early has the rest of the grace, too, unless that was ended. */
+    int64_t from_us = stop_calls > 1 ? ending->goodbye_us : MAX(ending->goodbye_us, ending->grace_end_us);
+    return now_us >= from_us + (int64_t)GOODBYE_MS * 1000;
+  }
+  return false;
+}
+
+/* Before the next try to connect. True: the worker has ended meanwhile. */
+static bool back_off(struct millrace_worker *worker, struct ending *ending, int64_t ms) {
+  int64_t end_us = g_get_monotonic_time() + ms * 1000;
+  while (!look_after_ending(worker, ending)) {
+    int64_t now_us = g_get_monotonic_time();
+    if (now_us >= end_us)
+      return false;
+    pthread_mutex_lock(&worker->lock);
+    bool is_ending = worker->stop_calls > 0 || worker->is_draining;
+    int64_t look_us = is_ending ? MIN(end_us, now_us + LOOK_WHILE_ENDING_MS * 1000) : end_us;
+    sync_wait_until(&worker->news, &worker->lock, look_us);
+    pthread_mutex_unlock(&worker->lock);
+  }
+  return true;
+}
+
 /* ---- registering ---- */
 
 static void name_tasks(const struct millrace_worker *worker, struct box *scratch, Millrace__V1__RegisterRequest *request) {
@@ -223,13 +339,22 @@ static void take_session_locked(struct millrace_worker *worker, const Millrace__
   session_clear(&old);
 }
 
+/* No longer than to the next thing that a worker that stops has to do. */
+static int64_t register_timeout_ms(const struct ending *ending) {
+  if (!ending->begun)
+    return REGISTER_TIMEOUT_MS;
+  int64_t left_us = ending->grace_end_us - g_get_monotonic_time();
+  return CLAMP(left_us / 1000, ending->goodbye_us ? GOODBYE_MS : 1, REGISTER_TIMEOUT_MS);
+}
+
 /* One try. NOT_FOUND: the session to resume is gone, and with it all that it held. */
-static enum millrace_code register_once(struct millrace_worker *worker, struct millrace_error *error) {
+static enum millrace_code register_once(struct millrace_worker *worker, const struct ending *ending,
+                                        struct millrace_error *error) {
   struct box *scratch = box_new();
   struct box *box;
   Millrace__V1__RegisterResponse *response;
   enum millrace_code code = call(worker->client, WORKERS(Register, register), register_request(worker, scratch),
-                                 REGISTER_TIMEOUT_MS, &box, &response, error);
+                                 register_timeout_ms(ending), &box, &response, error);
   box_unref(scratch);
   pthread_mutex_lock(&worker->lock);
   if (code == MILLRACE_OK) {
@@ -254,24 +379,13 @@ static bool is_refusal(enum millrace_code code) {
          code == MILLRACE_UNIMPLEMENTED || code == MILLRACE_FAILED_PRECONDITION;
 }
 
-/* Sleeps, but not through a stop, or a second one. True: stop. */
-static bool pause_until_stop(struct millrace_worker *worker, int64_t ms) {
-  int64_t end_us = g_get_monotonic_time() + ms * 1000;
-  pthread_mutex_lock(&worker->lock);
-  int stop_calls = worker->stop_calls;
-  while (worker->stop_calls == stop_calls && sync_wait_until(&worker->news, &worker->lock, end_us))
-    ;
-  bool stop = worker->stop_calls > 0;
-  pthread_mutex_unlock(&worker->lock);
-  return stop;
-}
-
-/* Tries until it is registered, refused (the code tells) or stopped (CANCELLED). */
-static enum millrace_code register_until_done(struct millrace_worker *worker, struct millrace_error *error) {
+/* Tries until it is registered, refused (the code tells) or has ended (CANCELLED). */
+static enum millrace_code register_until_done(struct millrace_worker *worker, struct ending *ending,
+                                              struct millrace_error *error) {
   int64_t backoff_ms = BACKOFF_FIRST_MS;
-  for (;;) {
+  while (!look_after_ending(worker, ending)) {
     struct millrace_error fault;
-    enum millrace_code code = register_once(worker, &fault);
+    enum millrace_code code = register_once(worker, ending, &fault);
     if (code == MILLRACE_OK)
       return code;
     if (is_refusal(code))
@@ -279,10 +393,11 @@ static enum millrace_code register_until_done(struct millrace_worker *worker, st
     if (code == MILLRACE_NOT_FOUND)
       continue;
     say(worker, MILLRACE_LOG_WARNING, "cannot register, trying again in %.1f s: %s", (double)backoff_ms / 1000, fault.message);
-    if (pause_until_stop(worker, backoff_ms + g_random_int_range(0, (gint32)backoff_ms / 4)))
-      return MILLRACE_CANCELLED;
+    if (back_off(worker, ending, backoff_ms + g_random_int_range(0, (gint32)backoff_ms / 4)))
+      break;
     backoff_ms = MIN(backoff_ms * 2, BACKOFF_LAST_MS);
   }
+  return MILLRACE_CANCELLED;
 }
 
 /* ---- a connection ---- */
@@ -333,94 +448,7 @@ static void hang_up(struct millrace_worker *worker) {
   link_close(link);
 }
 
-/* ---- stopping ---- */
-
-static void ignore_answer(void *context, struct box *take_box, void *response, const struct millrace_error *error) {
-  (void)context;
-  (void)response;
-  (void)error;
-  box_unref(take_box);
-}
-
-void worker_begin_stop_locked(struct millrace_worker *worker) {
-  Millrace__V1__QuietWorkerRequest request = MILLRACE__V1__QUIET_WORKER_REQUEST__INIT;
-  worker->is_releasing = true;
-  say(worker, MILLRACE_LOG_INFO, "stopping: %u running", worker->running);
-  request.session_id = worker->session.id;
-  if (worker->session.id)
-    call_start(worker->client, WORKERS(QuietWorker, quiet_worker), &request, 0, ignore_answer, NULL);
-  intake_release_queued_locked(worker);
-  reports_flush_locked(worker, true);
-}
-
-/* Tells what still runs to stop, waits for it a little, and gives back what does not. */
-static void end_grace(struct millrace_worker *worker) {
-  int64_t end_us = g_get_monotonic_time() + (int64_t)HANDLERS_RETURN_MS * 1000;
-  pthread_mutex_lock(&worker->lock);
-  intake_stop_running_locked(worker);
-  while (worker->running > worker->orphans && sync_wait_until(&worker->returned, &worker->lock, end_us))
-    ;
-  intake_release_running_locked(worker);
-  reports_flush_locked(worker, true);
-  pthread_mutex_unlock(&worker->lock);
-}
-
-static void deregister(struct millrace_worker *worker) {
-  Millrace__V1__DeregisterRequest request = MILLRACE__V1__DEREGISTER_REQUEST__INIT;
-  if (!worker->session.id)
-    return;
-  request.session_id = worker->session.id;
-  request.session_token = worker->session.token;
-  struct box *box;
-  void *response;
-  if (call(worker->client, WORKERS(Deregister, deregister), &request, GOODBYE_MS, &box, &response, NULL) == MILLRACE_OK)
-    box_unref(box);
-}
-
 /* ---- serving ---- */
-
-/* How the session's thread sees the end coming. */
-struct ending {
-  bool begun;
-  bool grace_is_over;
-  int64_t grace_end_us;
-  int64_t goodbye_us; /* no later than that */
-};
-
-/* True: all is done, deregister. */
-static bool look_after_ending(struct millrace_worker *worker, struct ending *ending) {
-  int64_t now_us = g_get_monotonic_time();
-  pthread_mutex_lock(&worker->lock);
-  int stop_calls = worker->stop_calls;
-  bool is_draining = worker->is_draining;
-  pthread_mutex_unlock(&worker->lock);
-  if (stop_calls == 0 && !is_draining)
-    return false;
-  if (stop_calls > 0 && !ending->begun) {
-    pthread_mutex_lock(&worker->lock);
-    worker_begin_stop_locked(worker);
-    pthread_mutex_unlock(&worker->lock);
-    ending->begun = true;
-    ending->grace_end_us = now_us + MAX(worker->options.stop_grace_ms, 0) * 1000;
-  }
-  pthread_mutex_lock(&worker->lock);
-  bool is_idle = worker->running == worker->orphans && worker->queue.length == 0;
-  bool is_reported = !reports_are_pending_locked(worker);
-  pthread_mutex_unlock(&worker->lock);
-  if (is_reported && (is_idle || ending->grace_is_over))
-    return true;
-  if (ending->begun && !is_idle && !ending->grace_is_over && (now_us >= ending->grace_end_us || stop_calls > 1)) {
-    end_grace(worker);
-    ending->grace_is_over = true;
-    is_idle = true;
-  }
-  if ((is_idle && ending->begun) || ending->grace_is_over) {
-    if (ending->goodbye_us == 0)
-      ending->goodbye_us = g_get_monotonic_time() + (int64_t)GOODBYE_MS * 1000;
-    return g_get_monotonic_time() >= ending->goodbye_us;
-  }
-  return false;
-}
 
 /* How long the session's thread may sleep. */
 static int64_t next_look_ms_locked(struct millrace_worker *worker, int64_t next_heartbeat_us, const struct ending *ending) {
@@ -432,7 +460,7 @@ static int64_t next_look_ms_locked(struct millrace_worker *worker, int64_t next_
   if (worker->queue.length > 0)
     ms = MIN(ms, STALL_MS);
   if (ending->begun || worker->is_draining)
-    ms = MIN(ms, 50);
+    ms = MIN(ms, LOOK_WHILE_ENDING_MS);
   return CLAMP(ms, 1, 1000);
 }
 
@@ -485,11 +513,16 @@ static bool connect_and_serve(struct millrace_worker *worker, struct ending *end
       history->over_grpc = true;
     }
     *out_register = true;
-    (void)pause_until_stop(worker, MIN(BACKOFF_FIRST_MS << MIN(history->refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS));
-    return true;
+    int64_t backoff_ms = MIN(BACKOFF_FIRST_MS << MIN(history->refusals - 1, BACKOFF_DOUBLINGS), BACKOFF_LAST_MS);
+    return !back_off(worker, ending, backoff_ms);
   }
   say(worker, MILLRACE_LOG_INFO, "joined transport=%s", history->over_grpc ? "grpc" : "nng");
   history->refusals = 0;
+  if (ending->begun) { /* the server may have been away when it was told to send no more */
+    pthread_mutex_lock(&worker->lock);
+    go_quiet_locked(worker);
+    pthread_mutex_unlock(&worker->lock);
+  }
   bool has_ended = serve(worker, ending);
   hang_up(worker);
   if (has_ended)
@@ -498,30 +531,7 @@ static bool connect_and_serve(struct millrace_worker *worker, struct ending *end
   *out_register = history->broken_us && now_us - history->broken_us < TWICE_WITHIN_US;
   history->broken_us = now_us;
   say(worker, MILLRACE_LOG_WARNING, "the connection broke: joining again");
-  if (*out_register)
-    (void)pause_until_stop(worker, BACKOFF_FIRST_MS);
-  return true;
-}
-
-/* A stop while the server can't be reached: running jobs have their grace all the same. */
-static void finish_alone(struct millrace_worker *worker) {
-  int64_t end_us = g_get_monotonic_time() + MAX(worker->options.stop_grace_ms, 0) * 1000;
-  pthread_mutex_lock(&worker->lock);
-  worker->is_releasing = true;
-  intake_release_queued_locked(worker);
-  while (worker->running > 0 && worker->stop_calls < 2 && sync_wait_until(&worker->news, &worker->lock, end_us))
-    ;
-  bool must_end = worker->running > 0;
-  pthread_mutex_unlock(&worker->lock);
-  if (must_end)
-    end_grace(worker);
-}
-
-static bool is_stopping(struct millrace_worker *worker) {
-  pthread_mutex_lock(&worker->lock);
-  bool stopping = worker->stop_calls > 0;
-  pthread_mutex_unlock(&worker->lock);
-  return stopping;
+  return !*out_register || !back_off(worker, ending, BACKOFF_FIRST_MS);
 }
 
 enum millrace_code millrace_worker_run(struct millrace_worker *worker, struct millrace_error *error) {
@@ -533,17 +543,13 @@ enum millrace_code millrace_worker_run(struct millrace_worker *worker, struct mi
   bool goes_on = true;
   while (goes_on) {
     if (must_register) {
-      enum millrace_code code = register_until_done(worker, error);
-      if (code == MILLRACE_CANCELLED) {
-        finish_alone(worker);
+      enum millrace_code code = register_until_done(worker, &ending, error);
+      if (code == MILLRACE_CANCELLED)
         break;
-      }
       if (code != MILLRACE_OK)
         return code;
     }
     goes_on = connect_and_serve(worker, &ending, &history, &must_register);
-    if (goes_on && is_stopping(worker) && look_after_ending(worker, &ending))
-      break;
   }
   stuck_exit_if_cancelled(worker); /* to deregister would say that it has stopped */
   deregister(worker);
