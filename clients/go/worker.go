@@ -250,6 +250,7 @@ func (w *Worker) awaitEnd(done context.Context) {
 		w.state.await(w.stopping, math.MaxInt64, w.state.isIdle)
 	}
 	w.beginStop()
+	graceEnd := time.Now().Add(w.options.stopGrace)
 	w.state.await(w.hurry, w.options.stopGrace, w.state.isIdle)
 	if w.state.stopHandlers(ErrShutdown) > 0 {
 		w.state.await(nil, handlersReturn, w.state.isIdle)
@@ -260,6 +261,8 @@ func (w *Worker) awaitEnd(done context.Context) {
 		w.exitStuck(stuck)
 		return
 	}
+	// What ended early has the rest of the grace, too: the server may be away.
+	w.state.await(w.hurry, time.Until(graceEnd), w.state.isReported)
 	w.state.await(nil, goodbye, w.state.isReported)
 }
 
