@@ -321,9 +321,10 @@ class Play:
         """kill -9."""
         self.workers.pop(name)[0].kill()
 
-    def _do_stop_worker(self, name, *_):
+    def _do_stop_worker(self, name, _fields, modifiers):
         """Graceful, by the client's own call."""
-        self.workers[name][0].call("worker_stop", timeout_s=60 + SOON_S)
+        stop = self.workers[name][0].send("worker_stop")
+        return stop if modifiers.get("background") else stop.result(60 + SOON_S)
 
     def _do_terminate_worker(self, name, *_):
         """SIGTERM; the process ends by itself with 0."""
