@@ -98,6 +98,10 @@ final class Rpc {
     public void onError(Throwable failure) {
       isThere = true;
       MillraceException known = Errors.from(failure, about);
+      if (known instanceof UnavailableException) {
+        // By itself gRPC would wait up to two minutes to connect again: a worker's session would be lost by then.
+        channel.resetConnectBackoff();
+      }
       boolean isClosed = channel.isShutdown() && known instanceof UnavailableException;
       future.completeExceptionally(isClosed ? Errors.closed() : known);
     }

@@ -3,6 +3,9 @@ package io.millrace;
 
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
@@ -10,6 +13,7 @@ import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -63,6 +67,38 @@ final class CallTest {
       listener.close(); // it can't connect again
       server.getOutputStream().write(SETTINGS);
       assertThatThrownBy(watch::hasNext).isInstanceOf(UnavailableException.class);
+    }
+  }
+
+  /** Its calls fail at once. */
+  private static ManagedChannel impatient(int port) {
+    return ManagedChannelBuilder.forAddress("127.0.0.1", port).usePlaintext().disableRetry().build();
+  }
+
+  /** By itself gRPC would need more than the test's time for so many tries to connect. */
+  @Test
+  void aCallThatFailsLetsTheNextFindAServerThatIsBack() throws Exception {
+    AtomicInteger connections = new AtomicInteger();
+    try (ServerSocket listener = new ServerSocket(0, 1, InetAddress.getLoopbackAddress());
+        Client client = Client.builder().channel(impatient(listener.getLocalPort())).build()) {
+      Thread server =
+          new Thread(
+              () -> {
+                try {
+                  while (true) {
+                    listener.accept().close();
+                    connections.incrementAndGet();
+                  }
+                } catch (IOException closed) {
+                  return;
+                }
+              });
+      server.start();
+      for (int call = 1; call <= 11; call++) {
+        assertThatThrownBy(() -> client.get(ID)).isInstanceOf(UnavailableException.class);
+        int tries = call;
+        await(() -> connections.get() >= tries);
+      }
     }
   }
 }
