@@ -23,6 +23,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 
 /**
@@ -113,17 +114,36 @@ public final class Client implements AutoCloseable {
         refused.put(messages.size() + refused.size(), outcome);
       }
     }
-    CompletableFuture<List<Outcome>> all = CompletableFuture.completedFuture(new ArrayList<>(jobs.size()));
-    for (List<io.millrace.proto.v1.JobSpec> group : Coalescer.groups(messages, Coalescer.JOBS_MAX)) {
-      all = all.thenCompose(done -> Coalescer.bulk(rpc, group).thenApply(outcomes -> joined(done, outcomes)));
-    }
-    return all.thenApply(outcomes -> inOrder(outcomes.iterator(), refused, jobs.size()))
-        .whenComplete((outcomes, failure) -> creation.end(failure == null ? null : Errors.unwrap(failure)));
+    CompletableFuture<List<Outcome>> result = new CompletableFuture<>();
+    sendAll(
+        Coalescer.groups(messages, Coalescer.JOBS_MAX).iterator(),
+        new ArrayList<>(jobs.size()),
+        result,
+        outcomes -> inOrder(outcomes.iterator(), refused, jobs.size()));
+    return Rpc.traced(result, creation);
   }
 
-  private static List<Outcome> joined(List<Outcome> done, List<Outcome> more) {
-    done.addAll(more);
-    return done;
+  /** One call after the other. Who leaves the result leaves the one under way, and those behind it are not sent. */
+  private void sendAll(
+      Iterator<List<io.millrace.proto.v1.JobSpec>> groups,
+      List<Outcome> done,
+      CompletableFuture<List<Outcome>> result,
+      UnaryOperator<List<Outcome>> last) {
+    if (!groups.hasNext()) {
+      result.complete(last.apply(done));
+      return;
+    }
+    CompletableFuture<List<Outcome>> call = Coalescer.bulk(rpc, groups.next());
+    result.whenComplete((outcomes, failure) -> call.cancel(false));
+    call.whenComplete(
+        (outcomes, failure) -> {
+          if (failure != null) {
+            result.completeExceptionally(failure);
+            return;
+          }
+          done.addAll(outcomes);
+          sendAll(groups, done, result, last);
+        });
   }
 
   /** What the server answered, and between it, by their place, the jobs that were not sent. */

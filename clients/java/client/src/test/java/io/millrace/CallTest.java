@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.millrace;
 
+import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.grpc.ManagedChannel;
@@ -10,6 +11,8 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.time.Duration;
+import java.util.Collections;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -54,6 +57,21 @@ final class CallTest {
       waiter.interrupt();
       await(() -> server.left.get() == server.waits.get());
       waiter.join();
+    }
+  }
+
+  @Test
+  void whoLeavesABulkOfCreatesLeavesItsCallAndSendsNoMore() throws Exception {
+    try (StandIn server = new StandIn();
+        Client client = server.client().callTimeout(Duration.ofMinutes(10)).build()) {
+      server.gate = new CompletableFuture<>();
+      CompletableFuture<List<Outcome>> all = client.createAllAsync(Collections.nCopies(1001, JobSpec.of("t")));
+      await(() -> server.calls.size() == 1);
+      all.cancel(true);
+      await(() -> server.left.get() == 1);
+      server.gate.complete(null);
+      client.create(JobSpec.of("next"));
+      assertThat(server.calls).hasSize(2).last().isEqualTo(List.of("next"));
     }
   }
 

@@ -74,6 +74,7 @@ final class StandIn extends JobServiceGrpc.JobServiceImplBase implements AutoClo
 
   @Override
   public void createJobs(CreateJobsRequest request, StreamObserver<CreateJobsResponse> to) {
+    ((ServerCallStreamObserver<CreateJobsResponse>) to).setOnCancelHandler(left::incrementAndGet);
     note(request.getJobsList());
     gate.thenRun(
         () -> {
