@@ -435,7 +435,8 @@ static enum status refuse_lock(struct error *error, const char *directory) {
                    "The store in %s is in use by another process (its file LOCK is held); stop that one first.", directory);
 }
 
-/* RocksDB takes no lock when it only reads; what a running server changes meanwhile would look like damage. */
+/* RocksDB takes no lock when it only reads; what a running server changes meanwhile would look like damage. And no copy is to be
+ * kept of a store that another process has open. */
 static bool is_locked(const char *directory) {
   g_autofree char *path = g_build_filename(directory, "LOCK", NULL);
   int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -549,7 +550,7 @@ static enum status check_recovered(const struct rocks *rocks, uint64_t durable, 
 }
 
 static enum status rocks_open(struct rocks *rocks, const struct store_options *wanted, struct error *error) {
-  if (wanted->read_only && is_locked(wanted->directory)) {
+  if (is_locked(wanted->directory)) {
     return refuse_lock(error, wanted->directory);
   }
   uint64_t durable = 0;

@@ -368,7 +368,8 @@ double engine_random_fraction(struct engine *engine);
 uint64_t engine_sequence(struct turn *turn);
 /* The creation time of a new job: now, but not before those that were given out, unless the clock has gone back by far. */
 int64_t engine_created_ms(struct turn *turn);
-/* All jobs that are there were created by this time, those that are created from now on later. */
+/* All jobs that are there were created by this time, those that are created from now on later, unless the clock goes back by far,
+ * or has. */
 int64_t engine_divide_created(struct turn *turn);
 static inline int64_t sequence_time_ms(uint64_t sequence) {
   return (int64_t)(sequence >> 20);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's session, on the thread of millrace_worker_run:
  *
- *   register ──► dial ──► serve ──► (broken, silent) ──► dial …          refused, or broken twice in 10 s: register to resume;
+ *   register ──► dial ──► serve ──► broken ──► dial …         silent, refused, or broken twice in 10 s: register to resume;
  *      ▲                    │                                            NOT_FOUND: everything held is lost, a new session
  *      └── server away: back off, for ever                stop, drain: finish, give back, deregister
  *                                                         (server away: only as long as there is something to report) */
@@ -524,11 +524,17 @@ static bool connect_and_serve(struct millrace_worker *worker, struct ending *end
     pthread_mutex_unlock(&worker->lock);
   }
   bool has_ended = serve(worker, ending);
+  pthread_mutex_lock(&worker->lock);
+  bool was_silent = !worker->link_is_broken;
+  pthread_mutex_unlock(&worker->lock);
   hang_up(worker);
   if (has_ended)
     return false;
   int64_t now_us = g_get_monotonic_time();
-  *out_register = history->broken_us && now_us - history->broken_us < TWICE_WITHIN_US;
+  /* To dial a host that is gone takes as long as TCP likes, and a stop would wait for it: a call asks first whether it is there.
+   */
+  bool may_be_gone = was_silent || ending->begun;
+  *out_register = may_be_gone || (history->broken_us && now_us - history->broken_us < TWICE_WITHIN_US);
   history->broken_us = now_us;
   say(worker, MILLRACE_LOG_WARNING, "the connection broke: joining again");
   return !*out_register || !back_off(worker, ending, BACKOFF_FIRST_MS);
