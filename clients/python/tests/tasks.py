@@ -210,6 +210,28 @@ def stubborn_before_a_process(pid_file: str) -> None:
             time.sleep(300)
 
 
+_fork_s = 0.0
+os.register_at_fork(after_in_parent=lambda: time.sleep(_fork_s))
+
+
+@task
+def fork_slowly(file: str) -> None:
+    """Most of its time it is in the middle of a fork."""
+    global _fork_s
+    _fork_s = 2
+    current_job().progress(0.5, "forking")
+    try:
+        while True:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+            time.sleep(0.2)
+    finally:
+        _fork_s = 0
+        Path(file).write_text("tidy")
+
+
 @task
 def bad_result() -> float:
     return float("nan")

@@ -285,6 +285,18 @@ async def test_a_handler_can_terminate_processes_that_it_has_forked(client: Clie
         assert (await client.wait(created.id)).result == [-signal.SIGTERM] * 50
 
 
+async def test_a_terminate_stops_a_handler_that_is_in_the_middle_of_a_fork(
+    client: Client, queue: str, start_worker: Start, tmp_path: Path
+) -> None:
+    start_worker("--queues", queue, "--concurrency", "1", "--terminate-grace", "30")
+    file = tmp_path / "file"
+    created = await client.create("fork_slowly", args=[str(file)], queue=queue)
+    await until_running(client, created.id)
+    await client.terminate(created.id)
+    assert (await client.wait(created.id)).state is JobState.CANCELLED
+    assert file.read_text() == "tidy"
+
+
 @pytest.mark.parametrize("task", ["die_before_a_process", "stubborn_before_a_process"])
 async def test_the_end_of_a_process_is_seen_while_one_that_it_has_forked_lives(
     client: Client, queue: str, start_worker: Start, tmp_path: Path, task: str

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import functools
 import importlib
 import logging
 import os
@@ -49,6 +48,8 @@ ENDING: Final = struct.Struct("<BBIH")
 REASONS: Final = tuple(StopReason)
 _ERROR_BYTES: Final = 1024
 _STOPS_MAX: Final = 1024
+_STOP_AGAIN_S: Final = 0.01
+"""A stop that came in the middle of a fork comes once more after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,7 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         # A SIGTERM that comes to a new process at once waits until that one has its own way with it.
-        os.register_at_fork(
-            before=functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGTERM}),
-            after_in_parent=functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM}),
-            after_in_child=self._after_fork,
-        )
+        os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=self._after_fork)
         threading.Thread(target=self._obey, name="millrace-control", daemon=True).start()
         with asyncio.Runner() as runner:
             self._send(b"R")
@@ -211,7 +208,7 @@ class Child:
                     continue
             context.stop(REASONS[reason])
             if REASONS[reason] is not StopReason.CANCEL:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                _sigterm_to_main_thread()
 
     def _after_fork(self) -> None:
         """A process that a handler has forked, as multiprocessing does: SIGTERM ends it, and it does not keep our sockets open, whose
@@ -226,8 +223,32 @@ class Child:
         """Stops the handler that was told to stop. Otherwise a SIGTERM is for the worker, which will end us when it is done."""
         context = self._context
         if self._in_handler and context is not None and context.stop_reason not in (None, StopReason.CANCEL):
+            if _is_in_fork_hook(stack):
+                threading.Timer(_STOP_AGAIN_S, _sigterm_to_main_thread).start()
+                return
             self._in_handler = False
             raise Stopped(f"stopped by force: {context.stop_reason.value}")
+
+
+def _sigterm_to_main_thread() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def _hold_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _is_in_fork_hook(stack: FrameType | None) -> bool:
+    """Whether a signal has interrupted one of these two: Python only prints what is raised in them."""
+    while stack is not None:
+        if stack.f_code in (_hold_sigterm.__code__, _release_sigterm.__code__):
+            return True
+        stack = stack.f_back
+    return False
 
 
 def _finish_process() -> None:
