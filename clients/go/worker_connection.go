@@ -77,6 +77,9 @@ func (w *Worker) session(done context.Context) error {
 			continue
 		}
 		refusals = 0
+		if w.state.isReleasing() { // the server may have been away when it was asked to send no more
+			go w.quiet()
+		}
 		err = w.serve(done, link)
 		if done.Err() != nil {
 			return nil

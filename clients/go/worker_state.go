@@ -358,6 +358,12 @@ func (s *workerState) beginStop() (running int) {
 	return s.running
 }
 
+func (s *workerState) isReleasing() bool {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return s.releasing
+}
+
 func (s *workerState) releaseQueuedLocked() {
 	for _, run := range s.queue {
 		s.finalLocked(run, released(pb.ReleaseReason_RELEASE_REASON_STOPPING))

@@ -56,7 +56,7 @@ COMMANDS = {
 VERBS = {
     "worker": {"name", "dies", "queues", "concurrency", "handlers", "tasks", "stop_grace", "terminate_grace", "middleware"},
     "stop_worker": set(), "terminate_worker": set(), "kill_worker": set(), "worker_dies": {"codes"},
-    "replace_worker": {"if_ended_with"}, "worker_log": {"line_with"},
+    "replace_worker": {"if_ended_with"}, "worker_log": {"line_with"}, "worker_is_quiet": set(),
     "kill_server": set(), "stop_server": set(), "start_server": set(), "may_die": set(),
     "inspect": set(), "in_order": set(), "together_at_most": {"jobs"}, "stays": {"state", "seconds"}, "all_created": set(),
     "join": set(), "event": {"state"}, "limit_queue": set(),
@@ -396,3 +396,12 @@ class Play:
         agent = self.workers[word][0]
         words = [str(text) for text in fields["line_with"]]
         wait_until(lambda: any(all(text in line for text in words) for line in agent.log().splitlines()), f"a line with {words}")
+
+    def _do_worker_is_quiet(self, word, *_):
+        """The server knows that it is to send nothing new to a worker, the only one of its queue, and is connected with it."""
+        queue = next(iter(self.workers[word][1]["queues"]))
+
+        def states():
+            return [worker.state for worker in self.server.client.ListWorkers(queue=queue).workers]
+
+        wait_until(lambda: states() == [api.WorkerState.QUIET], f"{word} is quiet")

@@ -306,6 +306,8 @@ class Session:
             return True, False
         log.info("joined transport=%s", link.name)
         self._refusals = 0
+        if self._stops > 0 or self._stuck is not None:  # the server may have been away when it was asked to send no more
+            self._go_quiet(lambda: None)
         try:
             ended = await self._serve(link)
         finally:
