@@ -9,8 +9,11 @@ import io.millrace.ClientBuilder;
 import io.millrace.Created;
 import io.millrace.Handler;
 import io.millrace.Job;
+import io.millrace.JobChange;
+import io.millrace.JobFilter;
 import io.millrace.JobSpec;
 import io.millrace.JobStream;
+import io.millrace.JobWatch;
 import io.millrace.MillraceException;
 import io.millrace.Outcome;
 import io.millrace.Schedules;
@@ -26,6 +29,8 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 
 /** One method for each command. */
@@ -146,16 +151,32 @@ final class Commands {
     }
   }
 
-  private JsonNode watch(JsonNode command) throws Exception {
-    List<String> states = new Watching(client(), id(command), command.path("until").asText(), timeout(command)).run(
-        state -> {
-          ObjectNode event = Answers.object();
-          event.set("number", command.get("number"));
-          events.accept(event.put("event", "state").put("state", state));
-        });
-    ObjectNode answer = Answers.object();
-    answer.set("states", Answers.PLAIN.valueToTree(states));
-    return answer;
+  private JsonNode watch(JsonNode command) throws TimeoutException {
+    String until = command.path("until").asText();
+    Duration timeout = timeout(command);
+    List<String> states = new ArrayList<>();
+    try (JobWatch watch = client().watch(JobFilter.ids(id(command)))) {
+      if (timeout != null) {
+        CompletableFuture.delayedExecutor(timeout.toNanos(), TimeUnit.NANOSECONDS).execute(watch::close);
+      }
+      while (watch.hasNext()) {
+        JobChange change = watch.next();
+        String state = change.job().map(job -> Answers.word(job.state())).orElse("");
+        if (state.isEmpty() || (!states.isEmpty() && states.get(states.size() - 1).equals(state))) {
+          continue;
+        }
+        states.add(state);
+        ObjectNode event = Answers.object();
+        event.set("number", command.get("number"));
+        events.accept(event.put("event", "state").put("state", state));
+        if (state.equals(until)) {
+          ObjectNode answer = Answers.object();
+          answer.set("states", Answers.PLAIN.valueToTree(states));
+          return answer;
+        }
+      }
+    }
+    throw new TimeoutException(until + " was not seen within " + timeout + "; seen: " + states);
   }
 
   // ---- flows ----
