@@ -8,7 +8,7 @@ import java.util.function.IntConsumer;
 
 /**
  * Futures that are told, one by one, what became of them. What follows upon a future is the program's code and may block, even for one
- * of those behind it: while any are left after a moment, another thread goes on with them.
+ * of those behind it: when none has been told for a moment and some are left, another thread goes on with them.
  */
 final class Telling implements Runnable {
   private static final long MOMENT_MS = 5;
@@ -29,17 +29,29 @@ final class Telling implements Runnable {
 
   @Override
   public void run() {
-    if (count - next.get() > 1) {
-      CompletableFuture.delayedExecutor(MOMENT_MS, TimeUnit.MILLISECONDS, Runnable::run).execute(this::help);
+    int first = next.get();
+    if (count - first > 1) {
+      look(first + 1);
     }
     for (int number = next.getAndIncrement(); number < count; number = next.getAndIncrement()) {
       tell.accept(number);
     }
   }
 
-  private void help() {
-    if (next.get() < count) {
+  private void look(int seen) {
+    CompletableFuture.delayedExecutor(MOMENT_MS, TimeUnit.MILLISECONDS, Runnable::run).execute(() -> help(seen));
+  }
+
+  /** Another thread for each moment would be far too many where what follows takes its time. */
+  private void help(int seen) {
+    int now = next.get();
+    if (now >= count) {
+      return;
+    }
+    if (now == seen) {
       Threads.FOLLOWERS.execute(this);
+    } else {
+      look(now);
     }
   }
 }

@@ -10,8 +10,11 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -140,6 +143,31 @@ final class CreateTest {
     get(first);
     assertThat(get(follower)).isEqualTo(get(two).id());
     assertThat(server.calls).last().isEqualTo(List.of("one", "two"));
+  }
+
+  /** A thousand times 20 ms: by five threads or so, as then something moves all the time. */
+  @Test
+  void whatFollowsAndTakesItsTimeHasFewThreads() throws Exception {
+    CompletableFuture<Created> first = hold(client);
+    Set<Thread> threads = ConcurrentHashMap.newKeySet();
+    List<CompletableFuture<Void>> followers = new ArrayList<>();
+    for (int i = 0; i < Coalescer.JOBS_MAX; i++) {
+      followers.add(
+          client
+              .createAsync(JobSpec.of("t"))
+              .thenAccept(
+                  created -> {
+                    threads.add(Thread.currentThread());
+                    LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(20));
+                  }));
+    }
+    server.gate.complete(null);
+    get(first);
+    for (CompletableFuture<Void> follower : followers) {
+      get(follower);
+    }
+    assertThat(server.calls).hasSize(2);
+    assertThat(threads).hasSizeLessThan(40);
   }
 
   @Test
