@@ -20,6 +20,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
+import java.util.stream.IntStream;
 
 /**
  * The fastest way in: jobs flow to the server in messages of up to 1,000, several of them under way at a time. {@link #create}
@@ -37,15 +38,22 @@ public final class JobStream implements AutoCloseable {
 
   /** Answers that are being told: what follows upon a future may block, so it is never done under the lock or on gRPC's thread. */
   private record Answered(List<Item> items, IntFunction<Outcome> outcomes) {
-    /** Does nothing where it has been done. */
+    /** Afterwards all of them are told, even those that other threads have begun with. */
     void tell() {
-      for (int i = 0; i < items.size(); i++) {
-        Outcome outcome = outcomes.apply(i);
-        CompletableFuture<Created> future = items.get(i).future;
-        outcome
-            .error()
-            .ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
+      new Telling(items.size(), this::tell).run();
+      IntStream.range(0, items.size()).forEach(this::tell);
+    }
+
+    /** Does nothing where it has been done. */
+    private void tell(int number) {
+      CompletableFuture<Created> future = items.get(number).future;
+      if (future.isDone()) {
+        return;
       }
+      Outcome outcome = outcomes.apply(number);
+      outcome
+          .error()
+          .ifPresentOrElse(future::completeExceptionally, () -> future.complete(new Created(outcome.id(), outcome.existing())));
     }
   }
 

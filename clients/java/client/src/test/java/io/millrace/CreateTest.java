@@ -240,6 +240,23 @@ final class CreateTest {
   }
 
   @Test
+  void whatFollowsUponOneOfAStreamsMessageMayWaitForTheOthers() throws Exception {
+    server.gate = new CompletableFuture<>();
+    List<CompletableFuture<Created>> before = new ArrayList<>();
+    try (JobStream stream = client.createStream()) {
+      while (before.size() < 4) { // messages, of which no more are under way at a time: the next two creates share one
+        before.add(stream.create(JobSpec.of("before")));
+      }
+      CompletableFuture<Created> one = stream.create(JobSpec.of("one"));
+      CompletableFuture<Created> two = stream.create(JobSpec.of("two"));
+      CompletableFuture<String> follower = one.thenApply(created -> two.join().id());
+      server.gate.complete(null);
+      assertThat(get(follower)).isEqualTo(get(two).id());
+      assertThat(server.calls).last().isEqualTo(List.of("one", "two"));
+    }
+  }
+
+  @Test
   void aStreamsAnswerWithTooFewOutcomesFailsItsJobsAndTheStreamGoesOn() throws Exception {
     var created = server.outcomes;
     server.outcomes = jobs -> List.of();
