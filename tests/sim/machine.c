@@ -161,28 +161,26 @@ void machine_call(struct sim *sim, const char *method, const ProtobufCMessage *m
   request_unref(request);
 }
 
-struct asked {
-  bool answered;
-  const void *response;
-};
-
+/* The answer to a question that was given up after a failure may come still: it is nobody's then. */
 static void ask_answered(struct sim *sim, void *data, const struct error *error, const void *response) {
-  struct asked *asked = *(struct asked **)data;
-  asked->answered = true;
-  asked->response = error ? NULL : copy_message(response, sim->arena);
+  if (*(const uint64_t *)data != sim->questions)
+    return;
+  sim->is_answered = true;
+  sim->answer = error ? NULL : copy_message(response, sim->arena);
 }
 
 const void *machine_ask(struct sim *sim, const char *method, const ProtobufCMessage *message) {
-  struct asked asked = {false, NULL};
-  struct asked **data = g_new(struct asked *, 1);
-  *data = &asked;
+  uint64_t *data = g_new(uint64_t, 1);
+  *data = ++sim->questions;
+  sim->is_answered = false;
+  sim->answer = NULL;
   machine_call(sim, method, message, ask_answered, data);
-  for (int i = 0; !asked.answered && !sim->engine_failed && !sim->failure; i++) {
+  for (int i = 0; !sim->is_answered && !sim->engine_failed && !sim->failure; i++) {
     if (i == REST_TURNS_MAX)
       sim_fail(sim, "%s is not answered", method);
     machine_turn(sim, true);
   }
-  return asked.response;
+  return sim->answer;
 }
 
 /* ---- turns and time ---- */

@@ -72,6 +72,9 @@ struct sim {
   uint64_t connections;
   unsigned unsynced; /* turns */
   uint64_t syncs;
+  uint64_t questions; /* asked by machine_ask so far */
+  bool is_answered;   /* the last of them, by `answer`; NULL: it failed */
+  const void *answer;
 
   struct model *model;
   struct worker *workers[WORKERS];

@@ -114,8 +114,12 @@ async def deaf_async(seconds: float = 300) -> None:
 @task
 async def deaf_in_a_thread() -> None:
     """The thread hears of nothing, and asyncio waits for it."""
-    current_job().progress(0.5, str(os.getpid()))
-    await asyncio.to_thread(time.sleep, 300)
+
+    def sleep() -> None:
+        current_job().progress(0.5, str(os.getpid()))
+        time.sleep(300)
+
+    await asyncio.to_thread(sleep)
 
 
 @task

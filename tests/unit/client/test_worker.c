@@ -371,7 +371,8 @@ static void a_stop_does_not_spin_when_the_worker_port_refuses(void **state) {
 
 /* ---- handlers that do not obey: in a process of their own, which ends with them ---- */
 
-enum { TERMINATE_GRACE_MS = 300 };
+/* The handler that stops its worker returns within the grace. */
+enum { TERMINATE_GRACE_MS = 300, STOP_GRACE_MS = 1000 };
 
 static void stubborn(struct millrace_context *context, void *user) {
   (void)context;
@@ -392,7 +393,7 @@ static int work_at(const char *address) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const struct millrace_client_options options = {.address = address};
   const struct millrace_worker_options worker_options = {
-      .transport = MILLRACE_TRANSPORT_NNG, .stop_grace_ms = MILLRACE_ZERO, .terminate_grace_ms = TERMINATE_GRACE_MS};
+      .transport = MILLRACE_TRANSPORT_NNG, .stop_grace_ms = STOP_GRACE_MS, .terminate_grace_ms = TERMINATE_GRACE_MS};
   if (millrace_client_new(&options, &client, &error) != MILLRACE_OK ||
       millrace_worker_new(client, &worker_options, &worker, &error) != MILLRACE_OK)
     return 1;
