@@ -53,14 +53,17 @@ static struct schedule *create(struct turn *turn, const Millrace__V1__ScheduleSp
   struct schedule *schedule = schedule_find(turn->engine, spec->name);
   *out_existing = schedule != NULL;
   enum status status = draft_read(turn, spec, &draft, error);
-  if (status == STATUS_OK && !schedule)
+  if (status == STATUS_OK && !schedule) {
+    if (schedules_check_room(turn->engine, 1, error) != STATUS_OK)
+      return NULL;
     status = draft_reserve(turn, &draft, error);
+  }
   if (status != STATUS_OK) {
     error_prefix_field(error, "schedule.");
     return NULL;
   }
   if (!schedule)
-    return schedules_check_room(turn->engine, 1, error) == STATUS_OK ? schedule_add(turn, &draft, "") : NULL;
+    return schedule_add(turn, &draft, "");
   if (draft_is_same(&draft, schedule))
     return schedule;
   error_set(error, STATUS_ALREADY_EXISTS, "schedule.name",
