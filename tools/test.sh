@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs every test: tools/test.sh <build directory>. A client whose toolchain is missing is skipped; with CI=true a skip is a failure.
-# Each part ends with its runner's own summary; all parts run, even if one fails.
+# Each part ends with its runner's own summary; all parts run, even if one fails, and the names of the tests that failed end it all.
 set -uo pipefail
 
 # ThreadSanitizer of this generation can't stand much address space randomisation.
@@ -29,6 +29,8 @@ case ${PRESET:-release} in
     export MILLRACE_CLIENTS=c
     ;;
 esac
+details=$build/failed.txt
+: >"$details"
 failed=()
 skipped=()
 
@@ -46,18 +48,37 @@ run() {
 }
 
 c_tests() {
-  ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --timeout 300
+  ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --timeout 300 && return
+  cat "$build/Testing/Temporary/LastTestsFailed.log" >>"$details"
+  return 1
 }
 
 # python_tests <folder> <at a time> [<option of pytest>…]. With CI=true a skipped test fails the run, as a skipped client does; under
 # a sanitizer some are skipped on purpose.
 python_tests() {
   local folder=$1 report=$build/${1//\//-}.xml
-  /usr/bin/python3 -m pytest "$folder" -q -ra -n "$2" "${@:3}" --timeout 600 -p no:cacheprovider --junitxml "$report" || return 1
+  local code=0
+  /usr/bin/python3 -m pytest "$folder" -q -ra -n "$2" "${@:3}" --timeout 600 -p no:cacheprovider --junitxml "$report" || code=1
   if [ "${CI:-}" = true ] && ! $sanitized && ! grep -q 'skipped="0"' "$report"; then
     echo "tests were skipped, which CI=true forbids"
-    return 1
+    code=1
   fi
+  [ $code -eq 0 ] || not_passed_in "$report" >>"$details"
+  return $code
+}
+
+# not_passed_in <report>: a line for each test of pytest's that failed or was skipped.
+not_passed_in() {
+  /usr/bin/python3 - "$1" <<'EOF'
+import sys
+from xml.etree import ElementTree
+
+for case in ElementTree.parse(sys.argv[1]).iter("testcase"):
+    for trouble in case.iter():
+        if trouble.tag in ("failure", "error", "skipped"):
+            said = " ".join(trouble.get("message", "").split())
+            print(f"{trouble.tag}: {case.get('classname')}::{case.get('name')}: {said[:300]}")
+EOF
 }
 
 # Each client's own tests, all at the same time, as they wait a lot; what they say comes one after the other.
@@ -81,6 +102,7 @@ end_of() {
   local code=0
   wait "$1" || code=$?
   cat "$2"
+  [ $code -eq 0 ] || [ $code -eq 77 ] || tail -n 12 "$2" >>"$details"
   return "$code"
 }
 
@@ -116,6 +138,7 @@ if [ "${CI:-}" = true ] && [ ${#skipped[@]} -gt 0 ]; then
   exit 1
 fi
 if [ ${#failed[@]} -gt 0 ]; then
+  cat "$details"
   echo "failed: ${failed[*]}"
   exit 1
 fi
