@@ -113,7 +113,7 @@ Millrace__V1__Job *answer_record(struct turn *turn, const struct job *job, const
 }
 
 Millrace__V1__Job *answer_job(struct turn *turn, struct entry *entry, bool full) {
-  const struct spec *spec = full ? turn_spec(turn, entry) : entry->spec_loaded ? &entry->spec : NULL;
+  const struct spec *spec = full ? turn_spec(turn, entry) : turn_spec_at_hand(turn, entry);
   struct bytes result = full ? turn_result(turn, entry) : (struct bytes){NULL, 0};
   return answer_record(turn, &entry->now, spec, &result, full);
 }

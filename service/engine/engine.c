@@ -27,8 +27,10 @@ enum {
   MAIL_BYTES_MAX = 256 << 20, /* of them together; and of the reports that wait: beyond, their worker is to send them again */
   TURN_MAIL_MAX = 1000,       /* pieces of mail a turn */
   TURN_PART = 64,             /* read and decided together */
+  TURN_WANTED_MAX = 1000,     /* jobs that these name, unless one alone names more */
   TURN_COST_MAX = 4000,       /* jobs a turn */
   TURN_MS_MAX = 5,
+  TURN_BYTES_MAX = 16 << 20, /* of what was read and answered */
   TICK_MS = 1000,
   SLEEP_MS_MAX = 1000, /* the wall clock is looked at again at least so often */
   BODIES_BYTES_MAX = 32 << 20,
@@ -372,17 +374,18 @@ static void run_slice(struct turn *turn) {
 static struct mail *open_all(struct turn *turn, struct mail *first) {
   struct engine *engine = turn->engine;
   int64_t until_ms = turn->monotonic_ms + TURN_MS_MAX;
+  const size_t until_bytes = arena_used(turn->arena) + TURN_BYTES_MAX;
   while (first) {
-    struct mail *mail = first;
-    for (int i = 0; i < TURN_PART && mail; i++, mail = mail->next)
+    int part = 0;
+    for (struct mail *mail = first; mail && part < TURN_PART && turn->wanted->len < TURN_WANTED_MAX; mail = mail->next, part++)
       prepare(turn, mail);
     turn_fetch(turn);
-    for (int i = 0; i < TURN_PART && first; i++) {
-      mail = first;
+    do {
+      struct mail *mail = first;
       first = mail->next;
       open_mail(turn, mail);
-    }
-    if (turn->cost > TURN_COST_MAX || monotonic_ms(engine) > until_ms)
+    } while (--part > 0 && arena_used(turn->arena) < until_bytes);
+    if (turn->cost > TURN_COST_MAX || arena_used(turn->arena) >= until_bytes || monotonic_ms(engine) > until_ms)
       break;
   }
   return first;

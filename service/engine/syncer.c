@@ -6,6 +6,9 @@
 
 #include "engine/mailbox.h"
 
+/* What may wait to be let out before the engine waits, too: answers may be a thousand times the size of their requests. */
+enum { HELD_BYTES_MAX = 64 << 20 };
+
 struct syncer {
   struct store *store;
   struct transport transport;
@@ -17,6 +20,8 @@ struct syncer {
   pthread_cond_t work;
   struct release *first; /* submitted, not yet taken */
   struct release **end;
+  size_t held_bytes; /* of all that is not out */
+  pthread_cond_t room;
   bool busy; /* somebody syncs or lets out */
   bool stopping;
   bool failed_already;
@@ -76,6 +81,7 @@ struct syncer *syncer_new(struct engine *engine, const struct engine_options *op
   syncer->callback_context = options->callback_context;
   pthread_mutex_init(&syncer->mutex, NULL);
   pthread_cond_init(&syncer->work, NULL);
+  pthread_cond_init(&syncer->room, NULL);
   syncer->end = &syncer->first;
   syncer->view = store_view_open(syncer->store);
   return syncer;
@@ -137,6 +143,16 @@ static enum status make_durable(struct syncer *syncer, uint64_t ticket, struct e
   return status;
 }
 
+/* All of it is out, or never will be. */
+static void release_done(struct syncer *syncer, struct release *release) {
+  size_t bytes = release->held_bytes;
+  release_free(release);
+  pthread_mutex_lock(&syncer->mutex);
+  syncer->held_bytes -= bytes;
+  pthread_mutex_unlock(&syncer->mutex);
+  pthread_cond_signal(&syncer->room);
+}
+
 /* Syncs once for the whole list and lets it out, in order. Called by whoever is busy, without the mutex. */
 static void work_off(struct syncer *syncer, struct release *list) {
   /* The newest of each, wherever it stands: a turn that wrote nothing has none of its own. */
@@ -163,7 +179,7 @@ static void work_off(struct syncer *syncer, struct release *list) {
     struct release *next = list->next;
     for (size_t i = 0; !failed && i < list->count; i++)
       item_out(syncer, &list->items[i]);
-    release_free(list);
+    release_done(syncer, list);
     list = next;
   }
   if (syncer->all_done)
@@ -222,6 +238,10 @@ void syncer_start(struct syncer *syncer) {
 
 void syncer_submit(struct syncer *syncer, struct release *take_release, bool idle) {
   pthread_mutex_lock(&syncer->mutex);
+  while (syncer->thread && syncer->held_bytes > HELD_BYTES_MAX)
+    pthread_cond_wait(&syncer->room, &syncer->mutex);
+  take_release->held_bytes = arena_used(take_release->arena);
+  syncer->held_bytes += take_release->held_bytes;
   *syncer->end = take_release;
   syncer->end = &take_release->next;
   bool self = (idle || syncer->durability != DURABILITY_SYNC) && !syncer->busy;
@@ -273,6 +293,7 @@ void syncer_free(struct syncer *syncer) {
   store_view_unref(syncer->view);
   pthread_mutex_destroy(&syncer->mutex);
   pthread_cond_destroy(&syncer->work);
+  pthread_cond_destroy(&syncer->room);
   g_free(syncer);
 }
 

@@ -29,6 +29,7 @@ struct release_item {
 struct release {
   struct release *next;
   struct arena *arena; /* errors and messages of the items; freed with the release */
+  size_t held_bytes;   /* of the arena, when it was submitted */
   uint64_t ticket;
   struct store_view *view;
   struct release_item *items; /* grows by release_add */
@@ -44,7 +45,8 @@ void release_free(struct release *release);
 
 struct syncer *syncer_new(struct engine *engine, const struct engine_options *options);
 void syncer_start(struct syncer *syncer);
-/* Takes the release. `idle`: nothing else waits in the mailbox, so the caller may do the work itself. */
+/* Takes the release; waits first while too many bytes of others are not out. `idle`: nothing else waits in the mailbox, so the
+ * caller may do the work itself. */
 void syncer_submit(struct syncer *syncer, struct release *take_release, bool idle);
 /* Makes durable and lets out what was submitted, when there is no thread. */
 void syncer_step(struct syncer *syncer);

@@ -75,10 +75,17 @@ static bool entry_from_memory(struct turn *turn, const struct id *id) {
   struct slice record, spec;
   if (!bodies_get(turn->engine->bodies, id, &record, &spec))
     return false;
-  struct entry *entry = entry_add(turn, id);
-  entry_decode(turn, entry, record, 0);
-  entry_decode_spec(turn, entry, spec);
+  entry_decode(turn, entry_add(turn, id), record, 0);
   return true;
+}
+
+/* Not along with the job: it may be big, and most don't ask for it. */
+static bool spec_from_memory(struct turn *turn, struct entry *entry) {
+  struct slice record, spec;
+  if (!bodies_get(turn->engine->bodies, &entry->id, &record, &spec))
+    return false;
+  entry_decode_spec(turn, entry, spec);
+  return entry->spec_loaded;
 }
 
 void turn_want(struct turn *turn, const struct id *id) {
@@ -130,7 +137,7 @@ void turn_fetch_bodies(struct turn *turn, const struct id *ids, size_t count) {
   size_t missing_count = 0;
   for (size_t i = 0; i < count; i++) {
     struct entry *entry = g_hash_table_lookup(turn->entries, &ids[i]);
-    if (!entry->spec_loaded)
+    if (!turn_spec_at_hand(turn, entry))
       missing[missing_count++] = entry;
   }
   fetch(turn, FAMILY_SPECS, missing, missing_count);
@@ -146,8 +153,12 @@ struct entry *turn_job(struct turn *turn, const struct id *id) {
   return entry && entry->exists ? entry : NULL;
 }
 
+const struct spec *turn_spec_at_hand(struct turn *turn, struct entry *entry) {
+  return entry->spec_loaded || spec_from_memory(turn, entry) ? &entry->spec : NULL;
+}
+
 const struct spec *turn_spec(struct turn *turn, struct entry *entry) {
-  if (!entry->spec_loaded)
+  if (!turn_spec_at_hand(turn, entry))
     fetch(turn, FAMILY_SPECS, &entry, 1);
   return entry->spec_loaded ? &entry->spec : NULL;
 }
@@ -405,7 +416,7 @@ void turn_forget(struct turn *turn, struct entry *entry) {
 
 static void body_keep(struct turn *turn, struct entry *entry) {
   struct engine *engine = turn->engine;
-  if (entry->exists && entry->now.state == JOB_PENDING && entry->in_window && entry->spec_loaded)
+  if (entry->exists && entry->now.state == JOB_PENDING && entry->in_window && turn_spec_at_hand(turn, entry))
     bodies_put(engine->bodies, &entry->id, record_pack_job(&entry->now, turn->arena),
                record_pack_spec(&entry->spec, turn->arena));
   else

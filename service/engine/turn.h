@@ -21,6 +21,8 @@ struct entry *turn_job(struct turn *turn, const struct id *id);
 void turn_fetch_bodies(struct turn *turn, const struct id *ids, size_t count);
 /* NULL: the store is damaged. */
 const struct spec *turn_spec(struct turn *turn, struct entry *entry);
+/* The same, unless it would have to be read from the store: then NULL. */
+const struct spec *turn_spec_at_hand(struct turn *turn, struct entry *entry);
 /* Packed result of an ended job, or none. */
 struct bytes turn_result(struct turn *turn, struct entry *entry);
 /* A new job. The id must not exist (or be an entry that does not exist). */

@@ -671,12 +671,12 @@ def test_an_idle_attacker_who_answers_nothing_is_no_burden(attacked):
         assert is_serving(attacked)
 
 
-def open_unread(server, path, request, count):
-    """A connection with so many calls, on which no answer may be sent: the window is 0."""
+def open_unread(server, path, requests, count):
+    """A connection with so many calls, of each request in turn, on which no answer may be sent: the window is 0."""
     connection = Connection(server.ports["grpc"], greet=False)
     connection.send(http2.PREFACE, frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
-    for _ in range(count):
-        connection.call(path, request.SerializeToString())
+    for at in range(count):
+        connection.call(path, requests[at % len(requests)].SerializeToString())
     return connection
 
 
@@ -694,22 +694,22 @@ def wait_for_ends(connection, count):
 
 def test_answers_that_nobody_reads_are_bounded(make_server):
     """900 of 2 MiB each: beyond 256 MiB they are refused, and everybody else is served. What the engine fetches for those that are
-    refused takes its memory for a moment, too, and malloc keeps much of it."""
+    refused takes some memory for a moment, too."""
     server = make_server()
-    job = server.client.create(payload=api.Payload(data=b"x" * (2 * MIB - 1000)))
-    request = api.GetJobRequest(id=job.id)
+    jobs = [server.client.create(payload=api.Payload(data=b"x" * (2 * MIB - 1000))) for _ in range(16)]
+    requests = [api.GetJobRequest(id=job.id) for job in jobs]
     before = server.memory_kib()
-    with open_unread(server, GET_JOB, request, 900) as connection:
+    with open_unread(server, GET_JOB, requests, 900) as connection:
         wait_for_ends(connection, 900 - 128)
-        assert SANITIZED or server.memory_kib() - before < 1024 * 1024
+        assert SANITIZED or server.memory_kib() - before < 640 * 1024
         assert is_serving(server)
         server.client.create()
         with fails("RESOURCE_EXHAUSTED", text="not read"):
-            server.client.GetJob(request)
+            server.client.GetJob(requests[0])
 
     def is_answered():
         try:
-            return server.client.job(job.id).id == job.id
+            return server.client.job(jobs[0].id).id == jobs[0].id
         except api.Failure as failure:
             assert failure.code == "RESOURCE_EXHAUSTED"
             return False
@@ -722,7 +722,7 @@ def test_watches_that_nobody_reads_are_bounded(make_server):
     server = make_server()
     before = server.memory_kib()
     labels = {f"key-{at}": "v" * 250 for at in range(16)}
-    with open_unread(server, WATCH_JOBS, api.WatchJobsRequest(filter=api.JobFilter(tasks=["t"])), 700) as connection:
+    with open_unread(server, WATCH_JOBS, [api.WatchJobsRequest(filter=api.JobFilter(tasks=["t"]))], 700) as connection:
         wait_until(lambda: monitor.metrics(server)["millrace_watches"] == 700, "all of them watch")
         for _ in range(20):
             server.client.create_many([api.JobSpec(task="t", labels=labels)] * 10)
