@@ -5,7 +5,9 @@ package millrace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +18,7 @@ const refusalWait = time.Second
 
 // tellingCredentials are TLS that tells why a server does not let the client in. In TLS 1.3 the server looks at the client's
 // certificate after the client's part of the handshake; when it closes the connection for it, the reason waits to be read, while
-// what the client writes meanwhile fails for the connection's end alone.
+// what the client writes meanwhile fails for the connection's end alone. Some servers, gRPC's own among them, give no reason.
 type tellingCredentials struct {
 	credentials.TransportCredentials
 }
@@ -43,7 +45,7 @@ func (c *tellingConn) Read(bytes []byte) (int, error) {
 	if count > 0 {
 		c.heard.Store(true)
 	}
-	return count, err
+	return count, c.explain(err)
 }
 
 func (c *tellingConn) Write(bytes []byte) (int, error) {
@@ -52,9 +54,22 @@ func (c *tellingConn) Write(bytes []byte) (int, error) {
 		return count, err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(refusalWait))
-	var refusal *net.OpError
-	if _, reason := c.Conn.Read(make([]byte, 1)); errors.As(reason, &refusal) && refusal.Op == "remote error" {
+	if _, reason := c.Conn.Read(make([]byte, 1)); isRefusal(reason) {
 		return count, reason
 	}
-	return count, err
+	return count, c.explain(err)
+}
+
+// explain says what the end of a connection means on which the server has said nothing yet.
+func (c *tellingConn) explain(err error) error {
+	ours := errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+	if err == nil || c.heard.Load() || ours || isRefusal(err) {
+		return err
+	}
+	return fmt.Errorf("the server ended the connection after the TLS handshake; it may want a client certificate, or another one: %w", err)
+}
+
+func isRefusal(err error) bool {
+	var failure *net.OpError
+	return errors.As(err, &failure) && failure.Op == "remote error"
 }

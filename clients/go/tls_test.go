@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"net"
 	"strings"
@@ -20,6 +21,43 @@ import (
 
 // A client without a certificate, whose first words come when the server has already closed the connection, learns the reason.
 func TestAServerThatWantsACertificateSaysSo(t *testing.T) {
+	conn := closedAfterHandshake(t, tls.RequireAnyClientCert)
+	if err := writeUntilItFails(t, conn); !strings.Contains(err.Error(), "certificate required") {
+		t.Fatalf("the client was told %v", err)
+	}
+}
+
+// Nor is it left with a broken pipe or an EOF by a server that says nothing.
+func TestAServerThatClosesAfterTheHandshakeIsExplained(t *testing.T) {
+	conn := closedAfterHandshake(t, tls.NoClientCert)
+	if err := writeUntilItFails(t, conn); !strings.Contains(err.Error(), "may want a client certificate") {
+		t.Errorf("the client that writes was told %v", err)
+	}
+	conn = closedAfterHandshake(t, tls.NoClientCert)
+	if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "may want a client certificate") {
+		t.Errorf("the client that reads was told %v", err)
+	}
+	conn = closedAfterHandshake(t, tls.NoClientCert)
+	_ = conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "certificate") {
+		t.Errorf("the client that has closed the connection itself was told %v", err)
+	}
+}
+
+func writeUntilItFails(t *testing.T, conn net.Conn) error {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // the first words may still find room
+		if _, err := conn.Write([]byte("PRI * HTTP/2.0")); err != nil {
+			return err
+		}
+	}
+	t.Fatal("the connection does not end")
+	return nil
+}
+
+// closedAfterHandshake is a client's connection, which the server has closed already.
+func closedAfterHandshake(t *testing.T, wanted tls.ClientAuthType) net.Conn {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +68,7 @@ func TestAServerThatWantsACertificateSaysSo(t *testing.T) {
 	go func() {
 		conn, err := listener.Accept()
 		if err == nil {
-			config := &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
+			config := &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: wanted, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
 			_ = tls.Server(conn, config).Handshake()
 			err = conn.Close()
 		}
@@ -47,16 +85,11 @@ func TestAServerThatWantsACertificateSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}
-	for err = nil; err == nil && ctx.Err() == nil; { // the first words may still find room
-		_, err = conn.Write([]byte("PRI * HTTP/2.0"))
-	}
-	if err == nil || !strings.Contains(err.Error(), "certificate required") {
-		t.Fatalf("the client was told %v", err)
-	}
+	return conn
 }
 
 func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
