@@ -133,11 +133,12 @@ def is_running(pid):
 
 
 def test_no_program_outlives_a_worker_that_ends_by_force(server, make_process_worker, tmp_path):
-    script = f"trap '' TERM\necho $$ > {tmp_path}/pid\necho up >&2\nwhile :; do sleep 0.1; done\n"
+    script = f"trap 'echo told >&2' TERM\necho $$ > {tmp_path}/pid\necho up >&2\nwhile :; do sleep 0.1; done\n"
     worker = make_process_worker(server, {"work": script}, "--grace", "0s", "--kill-grace", "10m")
     job = server.client.create()
     wait_until(lambda: server.client.log(job.id) == ["up"], "it runs")
     server.client.CancelJob(id=job.id)
+    wait_until(lambda: "told" in server.client.log(job.id), "the cancel has come to the worker before its own end does")
     worker.signal(signal.SIGTERM)
     assert worker.process.wait(2 * SOON_S) == 75
     pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
