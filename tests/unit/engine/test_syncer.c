@@ -6,7 +6,7 @@
 
 #include "engine/syncer.h"
 
-enum { PATIENCE_S = 60 };
+enum { PATIENCE_S = 60, MIB = 1 << 20, FLOOD = 200, HELD_MAX = 65, NOTHING_HAPPENS_MS = 100 };
 
 struct world {
   struct store *store;
@@ -167,6 +167,54 @@ static void test_a_stop_leaves_nothing_unsynced(void **state) {
   store_close(store);
 }
 
+struct flood {
+  struct syncer *syncer;
+  int submitted;
+};
+
+static gpointer flood(gpointer data) {
+  struct flood *self = data;
+  for (int i = 0; i < FLOOD; i++) {
+    struct release *release = release_new();
+    assert_non_null(arena_alloc(release->arena, MIB));
+    syncer_submit(self->syncer, release, false);
+    g_atomic_int_inc(&self->submitted);
+  }
+  return NULL;
+}
+
+/* While nothing gets out, whoever makes more has to wait: 64 MiB, and the one that passes them. */
+static void test_what_is_not_out_is_bounded(void **state) {
+  (void)state;
+  struct world world = {.store = store_open_memory()};
+  pthread_mutex_init(&world.mutex, NULL);
+  pthread_cond_init(&world.change, NULL);
+  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
+  world.syncer = syncer_new(NULL, &options);
+  syncer_start(world.syncer);
+  struct release *first = release_new();
+  release_call(first, hold, &world);
+  syncer_submit(world.syncer, first, false);
+  wait_for(&world, &world.first_is_out);
+
+  struct flood producer = {.syncer = world.syncer};
+  GThread *thread = g_thread_new("flood", flood, &producer);
+  const gint64 last_us = g_get_monotonic_time() + PATIENCE_S * G_USEC_PER_SEC;
+  while (g_atomic_int_get(&producer.submitted) < HELD_MAX && g_get_monotonic_time() < last_us)
+    g_usleep(1000);
+  for (int ms = 0; ms < NOTHING_HAPPENS_MS; ms++, g_usleep(1000))
+    assert_int_equal(g_atomic_int_get(&producer.submitted), HELD_MAX);
+  set(&world, &world.may_go_on);
+  g_thread_join(thread);
+  assert_int_equal(producer.submitted, FLOOD);
+
+  syncer_stop(world.syncer);
+  syncer_free(world.syncer);
+  store_close(world.store);
+  pthread_cond_destroy(&world.change);
+  pthread_mutex_destroy(&world.mutex);
+}
+
 int main(void) {
   static enum durability interval = DURABILITY_INTERVAL, none = DURABILITY_NONE;
   const struct CMUnitTest tests[] = {
@@ -174,6 +222,7 @@ int main(void) {
       cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &interval),
       cmocka_unit_test_prestate(test_a_stop_leaves_nothing_unsynced, &none),
       cmocka_unit_test(test_a_turn_that_writes_nothing_hides_no_write),
+      cmocka_unit_test(test_what_is_not_out_is_bounded),
   };
   return cmocka_run_group_tests_name("syncer", tests, NULL, NULL);
 }
