@@ -22,6 +22,22 @@ struct world {
   bool freed_after_answer;
 };
 
+static void world_open(struct world *world) {
+  world->store = store_open_memory();
+  pthread_mutex_init(&world->mutex, NULL);
+  pthread_cond_init(&world->change, NULL);
+  world->syncer = syncer_new(NULL, &(struct engine_options){.store = world->store, .durability = DURABILITY_SYNC});
+  syncer_start(world->syncer);
+}
+
+/* Its syncer was stopped. */
+static void world_close(struct world *world) {
+  syncer_free(world->syncer);
+  store_close(world->store);
+  pthread_cond_destroy(&world->change);
+  pthread_mutex_destroy(&world->mutex);
+}
+
 static void wait_for(struct world *world, const bool *flag) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
@@ -47,6 +63,14 @@ static void hold(void *data) {
   wait_for(world, &world->may_go_on);
 }
 
+/* Keeps the syncer's thread at a release, so that what follows is gathered. */
+static void hold_up(struct world *world) {
+  struct release *first = release_new();
+  release_call(first, hold, world);
+  syncer_submit(world->syncer, first, false);
+  wait_for(world, &world->first_is_out);
+}
+
 static void look(void *data) {
   struct world *world = data;
   struct store_statistics statistics;
@@ -69,17 +93,9 @@ static void all_out(void *data) {
 /* A turn that wrote, then one that only answered, gathered by one sync. */
 static void test_a_turn_that_writes_nothing_hides_no_write(void **state) {
   (void)state;
-  struct world world = {.store = store_open_memory()};
-  pthread_mutex_init(&world.mutex, NULL);
-  pthread_cond_init(&world.change, NULL);
-  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
-  world.syncer = syncer_new(NULL, &options);
-  syncer_start(world.syncer);
-
-  struct release *first = release_new();
-  release_call(first, hold, &world);
-  syncer_submit(world.syncer, first, false);
-  wait_for(&world, &world.first_is_out);
+  struct world world = {.store = NULL};
+  world_open(&world);
+  hold_up(&world);
 
   struct release *wrote = release_new();
   struct store_batch *batch = store_batch_new();
@@ -100,11 +116,8 @@ static void test_a_turn_that_writes_nothing_hides_no_write(void **state) {
   assert_true(world.view_has_key);
 
   syncer_stop(world.syncer);
-  syncer_free(world.syncer);
+  world_close(&world);
   store_batch_free(batch);
-  store_close(world.store);
-  pthread_cond_destroy(&world.change);
-  pthread_mutex_destroy(&world.mutex);
 }
 
 static void answer(struct request *request, const struct error *error, const ProtobufCMessage *message) {
@@ -121,12 +134,8 @@ static void free_borrowed(void *data) {
 /* A report ends a job, then the turn's end answers those who wait for it: with words of the report. */
 static void test_what_a_turn_borrows_outlives_all_its_answers(void **state) {
   (void)state;
-  struct world world = {.store = store_open_memory()};
-  pthread_mutex_init(&world.mutex, NULL);
-  pthread_cond_init(&world.change, NULL);
-  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
-  world.syncer = syncer_new(NULL, &options);
-  syncer_start(world.syncer);
+  struct world world = {.store = NULL};
+  world_open(&world);
   struct request *request = request_new(NULL, 0);
   request->done = answer;
   request->context = &world;
@@ -138,10 +147,7 @@ static void test_what_a_turn_borrows_outlives_all_its_answers(void **state) {
   syncer_stop(world.syncer);
   assert_true(world.freed_after_answer);
 
-  syncer_free(world.syncer);
-  store_close(world.store);
-  pthread_cond_destroy(&world.change);
-  pthread_mutex_destroy(&world.mutex);
+  world_close(&world);
 }
 
 /* With a weaker durability a crash may lose something, an orderly stop must not. */
@@ -186,16 +192,9 @@ static gpointer flood(gpointer data) {
 /* While nothing gets out, whoever makes more has to wait: 64 MiB, and the one that passes them. */
 static void test_what_is_not_out_is_bounded(void **state) {
   (void)state;
-  struct world world = {.store = store_open_memory()};
-  pthread_mutex_init(&world.mutex, NULL);
-  pthread_cond_init(&world.change, NULL);
-  const struct engine_options options = {.store = world.store, .durability = DURABILITY_SYNC};
-  world.syncer = syncer_new(NULL, &options);
-  syncer_start(world.syncer);
-  struct release *first = release_new();
-  release_call(first, hold, &world);
-  syncer_submit(world.syncer, first, false);
-  wait_for(&world, &world.first_is_out);
+  struct world world = {.store = NULL};
+  world_open(&world);
+  hold_up(&world);
 
   struct flood producer = {.syncer = world.syncer};
   GThread *thread = g_thread_new("flood", flood, &producer);
@@ -209,10 +208,7 @@ static void test_what_is_not_out_is_bounded(void **state) {
   assert_int_equal(producer.submitted, FLOOD);
 
   syncer_stop(world.syncer);
-  syncer_free(world.syncer);
-  store_close(world.store);
-  pthread_cond_destroy(&world.change);
-  pthread_mutex_destroy(&world.mutex);
+  world_close(&world);
 }
 
 int main(void) {
